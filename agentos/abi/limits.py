@@ -1,0 +1,80 @@
+"""Every bound of agentos, in one place. Units are in the names; nothing in the runtime grows past these."""
+
+from __future__ import annotations
+
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+GIB: Final = 1024 * MIB
+
+# --- calls -------------------------------------------------------------------------------------------------------------
+ARGS_BYTES_MAX: Final = 16 * MIB  # one call's encoded arguments
+RESULT_BYTES_MAX: Final = 64 * MIB  # one call's encoded result
+CALLS_IN_FLIGHT_MAX: Final = 64  # per process
+CALLS_PER_SAVE_MAX: Final = 10_000  # syscalls of a durable program after its last save point
+CALLS_PER_SAVE_WARN: Final = 8_000
+GATHER_WIDTH_MAX: Final = 10_000  # branches of one gather
+RETRIES_MAX: Final = 100
+IDENTIFIER_CHARS_MAX: Final = 200  # names, channels, keys, namespaces
+
+# --- processes ---------------------------------------------------------------------------------------------------------
+LINEAGE_DEPTH_MAX: Final = 64
+CAPS_PER_PROCESS_MAX: Final = 1_000
+GOAL_BYTES_MAX: Final = 256 * KIB
+ACTIVE_MAX: Final = 256  # processes whose program is being run (not waiting, not inside a device) at once
+RESIDENT_WAITING_MAX: Final = 512  # waiting processes that keep their task; the oldest beyond are unwound
+FAIR_LEAD_CALLS: Final = 32  # calls by which one tree may lead the slowest ready tree
+SLICE_S: Final = 0.002  # a process that has not suspended for this long lets others run at its next call
+STEP_LOG_S: Final = 0.05  # a program step on the loop longer than this is logged
+STEP_REPORT_S: Final = 1.0  # and longer than this is reported as an event
+MAILBOX_MESSAGES_MAX: Final = 10_000  # per process
+ASKS_PENDING_MAX: Final = 10_000  # per kernel
+EVENTS_KEPT_MAX: Final = 10_000  # per follower of the event stream
+THREADS_MAX: Final = 16  # worker threads for synchronous device functions
+GRACE_S: Final = 5.0  # what running effects get when the kernel closes
+REPLAY_CACHE_ROWS: Final = 256  # rows read at once from a process's tape
+
+# --- journal and store -------------------------------------------------------------------------------------------------
+BATCH_ROWS_MAX: Final = 512  # buffered rows after which append commits before it returns
+BATCH_BYTES_MAX: Final = 4 * MIB
+INLINE_BYTES_MAX: Final = 2 * KIB  # larger values go to the object table
+SALT_BYTES: Final = 16
+HASH_BYTES: Final = 32
+PAGE_ROWS: Final = 500  # rows of one page of any list
+LIST_LIMIT_DEFAULT: Final = 100
+LIST_LIMIT_MAX: Final = 1_000
+BUSY_TIMEOUT_S: Final = 5.0
+COMMIT_INLINE_S: Final = 0.003  # commits expected to take longer than this leave the event loop
+JSON_DEPTH_MAX: Final = 100
+
+# --- files -------------------------------------------------------------------------------------------------------------
+PATH_BYTES_MAX: Final = 4096
+PATH_SEGMENTS_MAX: Final = 128
+SEGMENT_BYTES_MAX: Final = 255
+READ_BYTES_DEFAULT: Final = 1 * MIB
+READ_BYTES_MAX: Final = 16 * MIB
+WRITE_BYTES_MAX: Final = 16 * MIB
+BEFORE_IMAGE_BYTES_MAX: Final = 64 * MIB
+LIST_ENTRIES_MAX: Final = 100_000
+
+# --- policy ------------------------------------------------------------------------------------------------------------
+POLICY_BYTES_MAX: Final = 1 * MIB
+POLICY_RULES_MAX: Final = 20_000
+POLICY_EXPR_DEPTH_MAX: Final = 64
+POLICY_LAYERS_MAX: Final = 64
+DECISION_CACHE_MAX: Final = 4_096  # cached verdicts per process
+
+# --- people ------------------------------------------------------------------------------------------------------------
+ASK_TIMEOUT_S: Final = 4 * 3600.0
+PREVIEW_BYTES_MAX: Final = 64 * KIB
+QUESTION_BYTES_MAX: Final = 16 * KIB
+
+# --- images ------------------------------------------------------------------------------------------------------------
+MANIFEST_BYTES_MAX: Final = 1 * MIB
+YAML_DEPTH_MAX: Final = 32
+IMAGE_FILE_BYTES_MAX: Final = 4 * MIB  # one file of a package
+IMAGE_FILES_MAX: Final = 1_000  # files of one skill
+IMAGE_PARENTS_MAX: Final = 16  # length of a chain of `from`
+TURNS_DEFAULT: Final = 40  # of a react program
+TURNS_MAX: Final = 100_000

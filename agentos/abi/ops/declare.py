@@ -1,0 +1,68 @@
+"""How a family of built-in ops is declared: one stub function per op, whose signature and docstring are the declaration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+from agentos.abi.op import Derived, Effect, Op
+from agentos.abi.resource import Kind, Template
+
+__all__ = ["Family"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Family:
+    """The ops of one built-in device or room, in the order of its declaration file."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.ops: list[Op] = []
+
+    def op(
+        self,
+        effect: str,
+        *,
+        on: str | tuple[str, ...],
+        sinks: Iterable[str] = (),
+        self_right: bool | Callable[[dict[str, Any], int], bool] = False,
+        prepare: Callable[[dict[str, Any], int], None] | None = None,
+        late: dict[str, type] | None = None,
+        derived: dict[str, Derived] | None = None,
+        trusted: Iterable[str] = (),
+        slot: str = "",
+        name: str = "",
+    ) -> Callable[[F], F]:
+        """Declare the decorated stub as an op of this family.
+
+        Args:
+            effect: Effect class.
+            on: The resource as ``kind:template`` (``path:{path}``, ``id:image/{image}``), or several.
+            sinks: Arguments through which data leaves.
+            self_right: Every process may do it to itself, always or when the function of (arguments, pid) says so.
+            prepare: Fills defaults that depend on the calling pid.
+            late: Late attributes with their types.
+            derived: Attributes computed from the arguments.
+            trusted: Result fields that the device vouches for.
+            slot: Scarce resource that it occupies.
+            name: The verb, where the stub cannot have its name.
+        """
+
+        def declare(stub: F) -> F:
+            templates = tuple(_template(text) for text in ((on,) if isinstance(on, str) else on))
+            self.ops.append(
+                Op(
+                    f"{self.name}.{name or stub.__name__}", stub, Effect(effect), templates, sinks=sinks, self_right=self_right,
+                    prepare=prepare, late=late, derived=derived, trusted=trusted, slot=slot,
+                )  # fmt: skip
+            )
+            return stub
+
+        return declare
+
+
+def _template(text: str) -> Template:
+    kind, _, template = text.partition(":")
+    kinds: dict[str, Kind] = {"path": "path", "url": "url", "argv": "argv", "id": "id"}
+    return Template(kinds[kind], template)

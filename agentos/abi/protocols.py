@@ -1,0 +1,46 @@
+"""The two protocols by which a lower room reaches up, and the clock that everything is given.
+
+The kernel schedules processes but knows no program: at boot it gets a `Runner`. Programs issue calls but know no device: they
+get `Syscalls`, the broker.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+__all__ = ["Clock", "Runner", "Syscalls"]
+
+
+class Clock(Protocol):
+    """Time, injected. Tests drive virtual time."""
+
+    def now(self) -> float:
+        """Return seconds since the epoch, UTC."""
+        ...
+
+    async def sleep_until(self, due: float) -> None:
+        """Return when `now()` has reached `due`. Cancellation: safe."""
+        ...
+
+
+class Syscalls(Protocol):
+    """The one door: issue a syscall as a process."""
+
+    async def call(self, process: Any, op: str, args: dict[str, Any], *, number: str, key: str = "") -> Any:
+        """Walk one call through the door and return its value; raises an AgentOSError otherwise."""
+        ...
+
+
+class Runner(Protocol):
+    """Runs a process's program until it ends or parks."""
+
+    def can_run(self, process: Any) -> bool:
+        """Say whether this runtime has the program of `process`; one it lacks stays where it is until it is registered."""
+        ...
+
+    async def run(self, process: Any) -> Any:
+        """Run `process` from its save point and return its exit value; raises what the program raises.
+
+        Cancellation: the kernel cancels a run to unwind a parked process, to pause or to kill it; nothing is journaled meanwhile.
+        """
+        ...

@@ -1,0 +1,169 @@
+"""The broker: `call` is the one way in. See `agentos.broker.door` for the steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import anyio
+
+from agentos.abi.codec import decode
+from agentos.abi.records import Row
+from agentos.abi.syscall import Syscall
+from agentos.broker.approval import Approvals
+from agentos.broker.door import Door
+from agentos.broker.effect import Effects
+from agentos.broker.replay import Replay, is_open
+from agentos.broker.request import Deadline, Request
+from agentos.errors import AgentOSError, Denied, Invalid, Unavailable
+from agentos.kernel.core import Core
+from agentos.kernel.process import AgentProcess, ProcessEnded
+from agentos.kernel.tape import Recorded
+from agentos.policy import Verdict
+
+__all__ = ["Broker"]
+
+
+class Broker:
+    """The one door of a kernel; implements `abi.protocols.Syscalls`.
+
+    Args:
+        core: The kernel's state.
+        syscalls: Everything that is served.
+    """
+
+    def __init__(self, core: Core, syscalls: Iterable[Syscall]) -> None:
+        self.core = core
+        self.door = Door(core, syscalls)
+        self._effects = Effects(self.door)
+        self._approvals = Approvals(self.door)
+        self._replay = Replay(self.door, self._effects)
+        self._flights: dict[tuple[int, str], anyio.Event] = {}
+
+    async def call(
+        self, process: AgentProcess, op: str, args: dict[str, Any], *, number: str, key: str = "", deadline: Deadline | None = None
+    ) -> Any:
+        """Walk one call through the door and return its value; `process.last_seq` is then the number of its last row.
+
+        Args:
+            process: The caller, whose code is active.
+            op: Name of the op.
+            args: Arguments by name, not yet validated.
+            number: Number of the call in its process, unique and, for programs, the same on every run.
+            key: The host's own idempotency key.
+            deadline: When the caller will have cancelled it; names the error and learns whether the effect may exist.
+
+        Raises:
+            AgentOSError: the call was denied, failed or is invalid; one row says so.
+            ProcessEnded: the process ended or is being unwound; the call was not made.
+        """
+        if process.unwinding or process.ended:
+            raise ProcessEnded
+        tape = process.tape
+        try:
+            call = self.door.resolve(process, op, args, number, key)
+        except AgentOSError as error:
+            if tape is not None and tape.discard(number):
+                raise
+            raise self.door.refuse(process, op, number, error) from None
+        call.deadline = deadline
+        if tape is not None:
+            recorded = tape.take(number, op, call.digest, call.args)
+            if not len(tape):
+                process.tape = None
+            if recorded is not None:
+                return await self._replay.answer(call, recorded)
+        scheduler = self.core.scheduler
+        if scheduler.charge(process):
+            await scheduler.turn(process)
+            if process.unwinding or process.ended:
+                raise ProcessEnded
+        return await self._walk(call)
+
+    async def _walk(self, call: Request) -> Any:
+        door, process = self.door, call.process
+        if process.record.state == "paused":
+            await door.wait_while_paused(call)
+        door.count_call(call)
+        while True:
+            try:
+                verdict = door.decide(call)
+            except Denied as error:
+                raise door.fail(call, error) from None
+            if verdict is None or verdict.outcome == "allow" or await self._approvals.obtain(call, verdict):
+                break
+        try:
+            process.account.reserve_call(process.pid)
+        except Denied as error:
+            raise door.fail(call, error) from None
+        if call.op.inside:
+            return await door.inside(call)
+        value = await self._effects.run(call)
+        if process.unwinding or process.ended:
+            raise ProcessEnded
+        return value
+
+    # --- keyed host calls and interrupted ones ------------------------------------------------------------------------------
+
+    async def join(self, process: AgentProcess, op: str, args: dict[str, Any], *, key: str, deadline: Deadline | None = None) -> Any:
+        """Make a host call with a key, or join the one that was made with it, before or after a crash.
+
+        Raises:
+            Invalid: the key was used for another op or other arguments.
+        """
+        number = f"={key}"
+        flight = (process.pid, number)
+        while flight in self._flights:
+            await self._flights[flight].wait()
+        landed = self._flights[flight] = anyio.Event()
+        try:
+            recorded = self._recorded(process.pid, key)
+            if recorded is None:
+                return await self.call(process, op, args, number=number, key=key, deadline=deadline)
+            call = self.door.resolve(process, op, args, number, key)
+            if recorded.head.op != op or recorded.head.digest != call.digest:
+                raise Invalid("argument", f"key `{key}` was used for another call (journal {recorded.head.seq})", field="key", hint="use a new key")
+            return await self._replay.answer(call, recorded)
+        finally:
+            del self._flights[flight]
+            landed.set()
+
+    def _recorded(self, pid: int, key: str) -> Recorded | None:
+        head = self.core.store.keyed(pid, key)
+        if head is None or head.outcome == "denied" or (head.kind == "call" and head.outcome == "failed"):
+            return None
+        result = self.core.store.result_of(head.seq) if head.kind == "intent" else None
+        return Recorded(head, result)
+
+    async def settle_orphan(self, process: AgentProcess, intent: Row) -> None:
+        """Finish a host call that a crash interrupted: nobody waits for its value any more, but its effect has to be known.
+
+        A repeatable one is closed as cancelled, since running it again would serve nobody.
+        """
+        number, key = intent.number, intent.key
+        flight = (process.pid, number)
+        landed = self._flights[flight] = anyio.Event()
+        self.core.scheduler.resume(process)
+        process.branches += 1
+        try:
+            call = self.door.resolve(process, intent.op, decode(intent.args), number, key)
+            if call.op.effect.value == "repeatable" and not key:
+                cancelled = Unavailable("cancelled", "the kernel stopped while this ran; nobody waits for it")
+                self._effects.settle_error(call, intent, None, cancelled)
+            elif is_open(Recorded(intent, self.core.store.result_of(intent.seq))):
+                await self._replay.recover(call, intent)
+        except (AgentOSError, ProcessEnded):
+            return  # journaled by the walk; there is no caller to tell
+        finally:
+            process.branches -= 1
+            self.core.scheduler.suspend(process)
+            del self._flights[flight]
+            landed.set()
+
+    def check(self, process: AgentProcess, op: str, args: dict[str, Any]) -> tuple[Request, Verdict | None, Denied | None]:
+        """Decide a call without making it: no effect, no row."""
+        call = self.door.resolve(process, op, args, "check", "")
+        try:
+            return call, self.door.decide(call), None
+        except Denied as error:
+            return call, call.verdict, error

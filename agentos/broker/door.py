@@ -1,0 +1,314 @@
+"""The door: the walk of one syscall, each room once.
+
+    resolve      op table -> typed call -> canonical resource                (nothing observed yet)
+    replay       a resumed program gets its journaled result back           (nothing below runs)
+    turn         the scheduler's pacing; a paused process waits here
+    cover        a live capability covers op and resource                    kernel.capability
+    decide       every policy layer agrees, or a person is asked             policy, `broker.approval`
+    reserve      budget along the whole ancestor chain                       kernel.budget
+    inside       pure and local: run, one row with its state changes         here
+    outside      intent, effect, result                                      `broker.effect`
+
+INVARIANT no-effect-without-permit: this module and `broker.effect` are the only ones that make permits, after `decide`.
+INVARIANT check-before-observe: resolve is lexical; the first look at a target is a device's, with a permit in hand.
+INVARIANT rows-are-exact: a pure, local, denied or failed call appends one row, an effect two; every call that got past resolve has one.
+
+A pure or local call completes without suspending.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+from typing import Any, Final
+
+from agentos.abi.codec import decode, encode
+from agentos.abi.limits import CALLS_PER_SAVE_MAX, RESULT_BYTES_MAX
+from agentos.abi.op import Effect
+from agentos.abi.permit import Permit, claim_seal
+from agentos.abi.records import Change, Row
+from agentos.abi.resource import Resource
+from agentos.abi.syscall import Park, Syscall
+from agentos.broker.request import Request
+from agentos.errors import AgentOSError, Denied, Invalid
+from agentos.kernel.core import Core
+from agentos.kernel.lifecycle import encodable
+from agentos.kernel.process import AgentProcess, ProcessEnded
+from agentos.kernel.wait import OpenCall
+from agentos.policy import Verdict
+
+__all__ = ["Door", "denial", "error_bytes"]
+
+_SEAL: Final = claim_seal()
+_PLAN_DENIES = frozenset({Effect.KEYED, Effect.PROBEABLE, Effect.ONCE})
+
+
+class Door:
+    """What every way through the broker shares: resolving, deciding, parking, and the rows of a call.
+
+    Args:
+        core: The kernel's state.
+        syscalls: Everything that is served: kernel ops, memory ops, devices.
+    """
+
+    def __init__(self, core: Core, syscalls: Iterable[Syscall]) -> None:
+        self.core = core
+        self.served: dict[str, Syscall] = {}
+        for syscall in syscalls:
+            self.serve(syscall)
+
+    def serve(self, syscall: Syscall) -> None:
+        """Serve one more op."""
+        assert syscall.op.name not in self.served, f"{syscall.op.name} is served twice"
+        self.served[syscall.op.name] = syscall
+
+    # --- resolve ------------------------------------------------------------------------------------------------------------
+
+    def resolve(self, process: AgentProcess, name: str, args: dict[str, Any], number: str, key: str) -> Request:
+        """Return the typed call.
+
+        Raises:
+            Invalid: unknown op, an op that nothing serves, bad arguments, a malformed resource.
+        """
+        syscall = self.served.get(name)
+        if syscall is None:
+            op = self.core.ops.find(name)
+            raise Invalid("op", f"nothing serves `{op.name}` in this kernel", hint="mount its device: open(devices=...)", field=name)
+        return Request(process, syscall, args, number, key)
+
+    def refuse(self, process: AgentProcess, name: str, number: str, error: AgentOSError) -> AgentOSError:
+        """Append the one row of a call that could not even be resolved, and return its error with the row's number."""
+        row = Row(
+            pid=process.pid, number=number, kind="call", op=str(name)[:100], outcome="failed", code=error.code, result=error_bytes(error),
+            labels=process.label, at=self.core.clock.now(),
+        )  # fmt: skip
+        error.seq = process.last_seq = self.core.append(row)
+        return error
+
+    # --- decide -------------------------------------------------------------------------------------------------------------
+
+    def decide(self, call: Request) -> Verdict | None:
+        """Find the capability and the verdict of every layer. None = allowed, no policy layer anywhere.
+
+        Raises:
+            Denied: `denied.capability` or `denied.policy`; nothing was journaled yet.
+        """
+        process, op, core = call.process, call.op, self.core
+        if op.self_right is True or (op.self_right and op.is_self_right(call.args, process.pid)):
+            call.cap = None
+        else:
+            call.cap = core.caps.cover(process, op, call.resources, call.args, core.clock.now())
+        if core.mode == "plan" and op.effect in _PLAN_DENIES:
+            raise Denied("policy", f"`{op.name}` has an effect outside, and this kernel only plans", rule="mode:plan", op=op.name)
+        verdict = call.verdict = self._verdict(process, call)
+        if verdict is not None and verdict.outcome == "deny":
+            raise denial(call, verdict)
+        return verdict
+
+    def _verdict(self, process: AgentProcess, call: Request) -> Verdict | None:
+        if not process.stack.layers:
+            return None
+        key = (call.op.name, call.resource_text)
+        verdict = process.verdict_cache.get(key)
+        if verdict is None:
+            verdict = process.stack.decide(call.op, call.resources, call.args, process.facts)
+            if verdict.constant:
+                process.verdict_cache[key] = verdict
+        return verdict
+
+    def recheck(self, call: Request, attribute: str, value: Any, index: int = 0) -> None:
+        """Decide again on a late fact, on behalf of the device that found it: called with it before the first byte.
+
+        Raises:
+            Denied: the real target is not covered, is denied, or would need an approval of its own.
+        """
+        process, op = call.process, call.op
+        template = op.resources[index]
+        resources, args = call.resources, {**call.args, attribute: value}
+        if attribute == "resolved":
+            resources = (*resources[:index], Resource("path", value, value), *resources[index + 1 :])
+            args[template.field] = value
+        if call.cap is not None:
+            self.core.caps.cover(process, op, resources, args, self.core.clock.now())
+        verdict = process.stack.decide(op, resources, args, process.facts, late=True)
+        if verdict.outcome == "deny":
+            raise denial(call, verdict)
+        if verdict.outcome == "ask" and call.approval is None:
+            raise Denied("policy", f"`{value}`, which `{call.resource_text}` leads to, needs an approval", rule=verdict.rule, hint="use the real path")
+
+    # --- inside: pure and local ---------------------------------------------------------------------------------------------
+
+    async def inside(self, call: Request) -> Any:
+        """Run a pure or local call: one row, in one append with its state changes."""
+        permit = self.permit(call)
+        process, core = call.process, self.core
+        handler, awaits = call.syscall.handler, call.syscall.awaits
+        while True:
+            permit.deadline = core.timers.due(process.pid, call.number)
+            try:
+                value = handler(permit, call.args)
+                if awaits:
+                    value = await self._awaited(process, value)
+            except AgentOSError as error:
+                raise self.fail(call, error, permit.changes) from None
+            if type(value) is not Park:
+                return self.done(call, permit, value)
+            await self.park(call, value, permit.changes)
+            permit.renew()
+            permit.changes = []
+            self.decide_again(call)
+
+    async def _awaited(self, process: AgentProcess, pending: Any) -> Any:
+        self.core.scheduler.suspend(process)
+        try:
+            return await pending
+        finally:
+            self.core.scheduler.resume(process)
+
+    def permit(self, call: Request) -> Permit:
+        """Admit the call."""
+        permit = Permit(_SEAL, call.process.pid, call.op.name, call.resources, call.number, call.process)
+        permit.attempt = call.attempt
+        return permit
+
+    def decide_again(self, call: Request) -> None:
+        """Decide once more after a wait: what was revoked meanwhile is gone (revoke-wins)."""
+        try:
+            self.decide(call)
+        except Denied as error:
+            raise self.fail(call, error) from None
+
+    def done(self, call: Request, permit: Permit, value: Any) -> Any:
+        """Append the row of a pure or local call that succeeded and return the value as a replay would."""
+        core, process, changes = self.core, call.process, permit.changes
+        try:
+            encoded = encode(value)
+        except AgentOSError as error:
+            raise self.fail(call, error, changes) from None
+        if len(encoded) > RESULT_BYTES_MAX:
+            raise self.fail(call, Invalid("argument", f"result has {len(encoded)} bytes, {RESULT_BYTES_MAX} at most"), changes)
+        if not process.ended:
+            self.settle_belongings(call, permit.labels, changes)
+        row = call.row("call", "done", core.clock.now())
+        row.result = encoded
+        process.last_seq = core.append(row, changes)
+        if process.unwinding:
+            raise ProcessEnded
+        return call.op.restore(decode(encoded))
+
+    def settle_belongings(self, call: Request, labels: int, changes: list[Change]) -> None:
+        """Use the capability and the approval up, end the timer, raise the label: all in the append that records the call."""
+        core, process = self.core, call.process
+        if call.cap is not None and call.attempt == 1:
+            core.caps.use(call.cap, changes)
+        if call.approval is not None and call.approval.live:
+            core.asks.close(call.approval, "consumed", changes)
+        core.timers.end(process.pid, call.number, changes)
+        if labels & ~process.label:
+            replaced = process.record.seq
+            process.label = process.record.label = process.label | labels
+            changes.append(Change(process.record, replaced))
+        if process.account.is_due:
+            changes.append(core.account_change(process))
+
+    def fail(self, call: Request, error: AgentOSError, changes: list[Change] | None = None) -> AgentOSError:
+        """Append the one row of a call that was denied or failed inside, and return its error with the row's number."""
+        core = self.core
+        changes = changes if changes is not None else []
+        if not call.process.ended:
+            core.timers.end(call.process.pid, call.number, changes)
+        row = call.row("call", "denied" if isinstance(error, Denied) else "failed", core.clock.now())
+        row.code, row.result = error.code, error_bytes(error)
+        row.rule = error.rule or row.rule
+        error.seq = call.process.last_seq = core.append(row, changes)
+        return error
+
+    # --- waiting ------------------------------------------------------------------------------------------------------------
+
+    async def park(self, call: Request, park: Park, changes: list[Change]) -> None:
+        """Wait for one of the reasons; what the handler changed, and a new due time, are written down first.
+
+        Raises:
+            ProcessEnded: the process ended or is unwound.
+            Unavailable: it was interrupted (journaled).
+        """
+        core, process = self.core, call.process
+        if park.due is not None and core.timers.due(process.pid, call.number) is None:
+            core.timers.start(process.pid, call.number, park.due, changes)
+        if changes:
+            core.note(process.pid, "waits", {"for": park.doing, "call": call.number}, changes)
+        await self.wait_for(call, park)
+
+    async def wait_for(self, call: Request, park: Park) -> None:
+        """Wait for one of the reasons; nothing is written down."""
+        await self._wait(call.process, OpenCall(call.process, call.number, park.waits, park.due, park.doing), call)
+
+    async def _wait(self, process: AgentProcess, waiting: OpenCall, call: Request) -> None:
+        """Wait as part of a process: when all its calls wait, it is waiting, and may be unwound."""
+        core = self.core
+        core.waits.begin(waiting)
+        core.scheduler.suspend(process)
+        self.look_whether_waiting(process)
+        try:
+            await core.waits.finish(waiting)
+        except AgentOSError as error:
+            raise self.fail(call, error) from None
+        finally:
+            core.scheduler.resume(process)
+            core.scheduler.wakes(process)
+        if process.ended or process.unwinding:
+            raise ProcessEnded
+        if process.state == "waiting":
+            process.state = "ready" if process.hosted else "running"
+
+    def look_whether_waiting(self, process: AgentProcess) -> None:
+        """Mark a process as waiting when all its open calls wait; one that keeps a task for it may then be unwound."""
+        if process.waiting < process.branches or process.unwinding:
+            return
+        if process.record.state != "paused":
+            process.state = "waiting"
+        if process.running and not process.host_calls:
+            self.core.scheduler.waits(process)
+
+    async def wait_while_paused(self, call: Request) -> None:
+        """Hold a call of a paused process until it is resumed."""
+        process = call.process
+        while process.record.state == "paused":
+            await self.wait_for(call, Park((("resume", process.pid),), None, "resume"))
+
+    def count_call(self, call: Request) -> None:
+        """Bound the calls that a resumed program would have to repeat.
+
+        Raises:
+            Invalid: CALLS_PER_SAVE_MAX calls since the last save point.
+        """
+        process = call.process
+        process.calls_since_save += 1
+        if process.calls_since_save > CALLS_PER_SAVE_MAX and not process.hosted and call.op.name not in ("proc.save", "proc.exit"):
+            error = Invalid(
+                "state", f"process {process.pid} made {CALLS_PER_SAVE_MAX} calls since its last save", hint="call `sys.save(state)` in loops"
+            )
+            raise self.fail(call, error)
+
+    def bind_recheck(self, permit: Permit, call: Request) -> None:
+        """Give a device the way to have late facts decided."""
+        permit.recheck = partial(self.recheck, call)
+
+
+def denial(call: Request, verdict: Verdict) -> Denied:
+    """Return the error of a deny."""
+    text = f"{verdict.because}" if verdict.because else f"`{call.op.name}` on `{call.resource_text[:200]}` is denied"
+    return Denied(
+        "policy", f"{text} ({verdict.rule})", hint="this was a decision, not a failure; do not retry", rule=verdict.rule, op=call.op.name,
+        resource=call.resource_text[:200], layer=verdict.layer,
+    )  # fmt: skip
+
+
+def error_bytes(error: AgentOSError) -> bytes:
+    data = error.to_data()
+    if "fields" in data:
+        data["fields"] = encodable(data["fields"])
+    return encode(data)
+
+
+

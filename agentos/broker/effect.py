@@ -1,0 +1,171 @@
+"""Effects: what lies between ADMIT and SETTLE.
+
+    ADMIT    one append: the intent, the use of capability, approval and budget; wait until it is durable
+    effect   the device runs, holding a permit; only now may anything outside be touched
+    SETTLE   one append: result or error, true cost, label; synchronous, so that no cancellation can come between
+
+INVARIANT intent-before-effect: no device is called before the intent of the call is durable, so after a crash at any point the journal
+says not started (no intent), unknown (intent only) or done (both).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import anyio
+
+from agentos.abi.codec import decode, encode
+from agentos.abi.limits import RESULT_BYTES_MAX
+from agentos.abi.op import Effect
+from agentos.abi.permit import Permit
+from agentos.abi.probe import reached
+from agentos.abi.records import Change, Row
+from agentos.broker.door import Door, error_bytes
+from agentos.broker.request import Request
+from agentos.errors import AgentOSError, Invalid, Unavailable
+from agentos.kernel.slots import Slots
+
+__all__ = ["Effects"]
+
+_HARMLESS = frozenset({Effect.PURE, Effect.LOCAL, Effect.REPEATABLE})
+
+
+class Effects:
+    """Runs calls that reach outside."""
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+        self._core = door.core
+
+    async def run(self, call: Request) -> Any:
+        """Walk one effectful call from ADMIT to SETTLE and return its value.
+
+        Raises:
+            AgentOSError: what the device raised, journaled; `unavailable.cancelled` when the process was killed before the effect.
+
+        Cancellation: before the intent is durable nothing happens outside; after that the device is cancelled and the outcome is
+            journaled as unknown (or failed, where repeating is harmless).
+        """
+        slots = self._core.slots.get(call.op.slot)
+        if slots is None or slots.acquire_now():
+            return await self._admitted(call, slots)
+        self._core.scheduler.suspend(call.process)
+        try:
+            await slots.acquire(call.process.tree)
+        finally:
+            self._core.scheduler.resume(call.process)
+        return await self._admitted(call, slots)
+
+    async def _admitted(self, call: Request, slots: Slots | None) -> Any:
+        core, process = self._core, call.process
+        core.effects += 1
+        core.scheduler.suspend(process)
+        try:
+            return await self._admit_and_run(call)
+        finally:
+            core.scheduler.resume(process)
+            core.effects -= 1
+            if slots is not None:
+                slots.release()
+
+    async def _admit_and_run(self, call: Request) -> Any:
+        permit = self._door.permit(call)
+        intent = self._admit(call)
+        permit.seq, permit.key = intent.seq, call.stable_key
+        self._door.bind_recheck(permit, call)
+        permit.keep = partial(self._keep, call, intent)
+        try:
+            reached("admit.appended")
+            await self._core.journal.durable(intent.seq)
+            reached("admit.durable")
+            if call.process.ended:
+                raise Unavailable("cancelled", f"process {call.process.pid} ended before the effect")
+            value = await call.syscall.handler(permit, call.args)
+            reached("effect.done")
+        except AgentOSError as error:
+            raise self.settle_error(call, intent, permit, error) from None
+        except Exception as error:
+            wrapped = Unavailable("device", f"`{call.op.name}` failed: {type(error).__name__}: {error}"[:2000], may_have_happened=True)
+            raise self.settle_error(call, intent, permit, wrapped) from error
+        except BaseException:
+            self._settle_cancelled(call, intent, permit)
+            raise
+        return self.settle(call, intent, permit, value)
+
+    def _admit(self, call: Request) -> Row:
+        changes: list[Change] = []
+        self._door.settle_belongings(call, 0, changes)
+        row = call.row("intent", "", self._core.clock.now())
+        call.process.intents[self._core.append(row, changes)] = None
+        return row
+
+    async def _keep(self, call: Request, intent: Row, data: bytes) -> str:
+        """Make the before-image of what an effect is about to replace durable, tied to the intent; returns its digest."""
+        digest = self._core.store.objects.put(data)
+        row = Row(
+            pid=call.process.pid, number="", kind="note", op="note.before", resource=intent.resource, parent=intent.seq, outcome="done",
+            args=encode({"object": digest, "bytes": len(data)}), at=self._core.clock.now(),
+        )  # fmt: skip
+        await self._core.journal.durable(self._core.append(row))
+        return digest
+
+    # --- SETTLE -------------------------------------------------------------------------------------------------------------
+
+    def settle(self, call: Request, intent: Row, permit: Permit | None, value: Any) -> Any:
+        """Append the result and return it as a replay would."""
+        try:
+            encoded = encode(value)
+            if len(encoded) > RESULT_BYTES_MAX:
+                raise Invalid("argument", f"result has {len(encoded)} bytes, {RESULT_BYTES_MAX} at most")  # noqa: TRY301
+            plain = call.op.restore(decode(encoded))
+        except (AgentOSError, ValueError) as error:
+            text = f"`{call.op.name}` returned what cannot be kept: {error}"[:2000]
+            raise self.settle_error(call, intent, permit, Unavailable("device", text, may_have_happened=True)) from error
+        self._append(call, intent, permit, "done", result=encoded)
+        reached("settle.appended")
+        return plain
+
+    def settle_error(self, call: Request, intent: Row, permit: Permit | None, error: AgentOSError) -> AgentOSError:
+        """Append the failure and return the error with the intent's number."""
+        unknown = isinstance(error, Unavailable) and error.may_have_happened and error.code != "unavailable.device"
+        self._append(call, intent, permit, "unknown" if unknown else "failed", code=error.code, result=error_bytes(error))
+        error.seq = intent.seq
+        return error
+
+    def _settle_cancelled(self, call: Request, intent: Row, permit: Permit) -> None:
+        harmless = call.op.effect in _HARMLESS or intent.seq > self._core.journal.durable_seq
+        timed_out = call.deadline is not None and anyio.current_time() >= call.deadline.at
+        if call.deadline is not None:
+            call.deadline.may_have_happened = not harmless
+        error = Unavailable(
+            "timeout" if timed_out else "cancelled", f"`{call.op.name}` was cancelled while it ran", may_have_happened=not harmless
+        )
+        outcome = "failed" if harmless and (timed_out or call.process.hosted) else "unknown"
+        self._append(call, intent, permit, outcome, code=error.code, result=error_bytes(error))
+
+    def _append(self, call: Request, intent: Row, permit: Permit | None, outcome: str, *, code: str = "", result: bytes) -> None:
+        core, process = self._core, call.process
+        changes: list[Change] = []
+        process.intents.pop(intent.seq, None)
+        cost = permit.cost if permit is not None else None
+        if cost:
+            process.account.charge(cost)
+        if not process.ended:
+            if call.op.effect is not Effect.ONCE and outcome == "failed" and code == "unavailable.cancelled" and call.cap is not None:
+                core.caps.return_use(call.cap, changes)
+            self._raise_label(call, permit, changes)
+        row = Row(
+            pid=process.pid, number=call.number, kind="result", op=call.op.name, outcome=outcome, code=code, labels=process.label,
+            cost=encode(cost) if cost else b"", result=result, parent=intent.seq, at=core.clock.now(),
+        )  # fmt: skip
+        process.last_seq = core.append(row, changes)
+
+    def _raise_label(self, call: Request, permit: Permit | None, changes: list[Change]) -> None:
+        process = call.process
+        labels = permit.labels if permit is not None else 0
+        if labels & ~process.label:
+            replaced = process.record.seq
+            process.label = process.record.label = process.label | labels
+            changes.append(Change(process.record, replaced))
+

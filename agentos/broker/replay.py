@@ -1,0 +1,136 @@
+"""Recorded and interrupted calls: what a call of a resumed process becomes.
+
+INVARIANT resume-never-reruns: a recorded outcome is returned or raised as it was; the device is not called and no row is appended.
+
+A call whose intent has no outcome was interrupted by a crash (or by the kernel's closing). By effect class:
+
+    repeatable, keyed   run again; a keyed effect gets the same key, so the other side makes it one
+    probeable           the device says: happened (its result is entered), not started (run), or cannot tell (ask)
+    once                never run again by itself: a person says it happened, it did not, or the call fails
+
+Rerunning uses no further budget, capability use or approval: they were used by the intent that was interrupted.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agentos.abi.codec import decode
+from agentos.abi.op import Effect
+from agentos.abi.probe import reached
+from agentos.abi.records import AskRecord, Change, Row
+from agentos.abi.syscall import NOT_STARTED, UNKNOWN, Park
+from agentos.broker.door import Door
+from agentos.broker.effect import Effects
+from agentos.broker.request import Request
+from agentos.errors import AgentOSError, KernelPanic, Unavailable, from_data
+from agentos.kernel.ask import verdict_of
+from agentos.kernel.tape import Recorded
+
+__all__ = ["Replay", "is_open"]
+
+
+def is_open(recorded: Recorded) -> bool:
+    """Say whether the outcome of a recorded call is still to be found out."""
+    row = recorded.outcome_row
+    return row is None or (row.outcome == "unknown" and row.code == "unavailable.cancelled")
+
+
+class Replay:
+    """Answers recorded calls, and finishes interrupted ones."""
+
+    def __init__(self, door: Door, effects: Effects) -> None:
+        self._door = door
+        self._core = door.core
+        self._effects = effects
+
+    async def answer(self, call: Request, recorded: Recorded) -> Any:
+        """Return or raise what the recorded call came to."""
+        if is_open(recorded):
+            return await self.recover(call, recorded.head)
+        row = recorded.outcome_row
+        assert row is not None
+        process = call.process
+        process.last_seq = row.seq
+        if row.outcome != "done":
+            raise from_data(decode(row.result), seq=recorded.head.seq)
+        value = call.op.restore(decode(row.result))
+        if call.op.name == "proc.chdir":
+            process.cwd = value
+        return value
+
+    async def recover(self, call: Request, intent: Row) -> Any:
+        """Finish a call that was interrupted between intent and outcome.
+
+        Raises:
+            AgentOSError: as the call itself; `unavailable.outcome_unknown` when a person decides that it fails.
+        """
+        reached("recover")
+        call.attempt = 2
+        self._door.decide_again(call)
+        if call.op.effect is Effect.PROBEABLE:
+            return await self._probe(call, intent)
+        if call.op.effect is Effect.ONCE:
+            return await self._ask(call, intent)
+        return await self._rerun(call, intent)
+
+    async def _rerun(self, call: Request, intent: Row) -> Any:
+        """Close the interrupted attempt in the journal, and run the call again."""
+        error = Unavailable("outcome_unknown", f"`{call.op.name}` was interrupted and is run again", may_have_happened=True)
+        self._effects.settle_error(call, intent, None, error)
+        return await self._effects.run(call)
+
+    async def _probe(self, call: Request, intent: Row) -> Any:
+        reconcile = call.syscall.reconcile
+        if reconcile is None:
+            raise KernelPanic(f"`{call.op.name}` is probeable and cannot be probed")
+        permit = self._door.permit(call)
+        permit.seq, permit.key = intent.seq, call.stable_key
+        self._door.bind_recheck(permit, call)
+        self._core.scheduler.suspend(call.process)
+        try:
+            found = await reconcile(permit, call.args)
+        except AgentOSError as error:
+            raise self._effects.settle_error(call, intent, None, error) from None
+        finally:
+            self._core.scheduler.resume(call.process)
+        if found is NOT_STARTED:
+            return await self._rerun(call, intent)
+        if found is UNKNOWN:
+            return await self._ask(call, intent)
+        return self._effects.settle(call, intent, permit, found)
+
+    async def _ask(self, call: Request, intent: Row) -> Any:
+        """Let a person say what became of the effect."""
+        core, process = self._core, call.process
+        record = core.asks.of_call(process.pid, call.number)
+        if record is None:
+            if core.mode == "noninteractive":
+                raise self._unknown(call, intent)
+            changes: list[Change] = []
+            record = core.asks.open(
+                process, call.number, "unknown_outcome", changes, now=core.clock.now(), expires=0.0, op=call.op.name, args=call.encoded,
+                digest=intent.digest, because="the kernel stopped while this effect ran: did it happen?", labels=process.label,
+            )  # fmt: skip
+            core.note(process.pid, "ask", {"kind": record.kind, "call": call.number, "resource": call.resource_text}, changes, ask=record.ask)
+        while record.state == "pending":
+            await self._door.wait_for(call, Park((("ask", record.ask),), None, f"ask {record.ask}"))
+        return await self._settle_answer(call, intent, record)
+
+    async def _settle_answer(self, call: Request, intent: Row, record: AskRecord) -> Any:
+        answer = verdict_of(record)
+        changes: list[Change] = []
+        self._core.asks.close(record, "consumed", changes)
+        self._core.note(call.process.pid, "consumed", {"call": call.number}, changes, ask=record.ask)
+        if answer.verdict == "deny":
+            raise self._unknown(call, intent)
+        if answer.has_value:
+            return self._effects.settle(call, intent, None, answer.value)
+        return await self._rerun(call, intent)
+
+    def _unknown(self, call: Request, intent: Row) -> AgentOSError:
+        error = Unavailable(
+            "outcome_unknown", f"nobody knows whether `{call.op.name}` happened (journal {intent.seq})", may_have_happened=True,
+            hint="look at the other side before doing it again",
+        )  # fmt: skip
+        return self._effects.settle_error(call, intent, None, error)

@@ -1,0 +1,94 @@
+"""One call on its way through the door."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from agentos.abi.codec import encode
+from agentos.abi.limits import ARGS_BYTES_MAX
+from agentos.abi.records import Row
+from agentos.abi.syscall import Syscall
+from agentos.errors import Invalid
+
+if TYPE_CHECKING:
+    from agentos.abi.records import AskRecord
+    from agentos.abi.resource import Resource
+    from agentos.kernel.capability import Cap
+    from agentos.kernel.process import AgentProcess
+    from agentos.policy import Verdict
+
+__all__ = ["Deadline", "Request", "call_digest"]
+
+
+def call_digest(op: bytes, encoded: bytes) -> bytes:
+    """Return the 128-bit digest of op and canonical arguments by which a replayed call is known again."""
+    return hashlib.blake2b(encoded, digest_size=16, key=op).digest()
+
+
+class Deadline:
+    """When the host will cancel its call (`anyio.current_time`), and, once it has, whether the effect may exist all the same."""
+
+    __slots__ = ("at", "may_have_happened")
+
+    def __init__(self, at: float) -> None:
+        self.at = at
+        self.may_have_happened = False
+
+
+class Request:
+    """A typed call: validated arguments, canonical resources, one encoding. Nothing about its target has been observed."""
+
+    __slots__ = (
+        "approval", "args", "attempt", "cap", "deadline", "digest", "encoded", "key", "number", "op", "process", "resources", "syscall",
+        "verdict",
+    )  # fmt: skip
+
+    def __init__(self, process: AgentProcess, syscall: Syscall, args: dict[str, Any], number: str, key: str) -> None:
+        op = syscall.op
+        self.process = process
+        self.syscall = syscall
+        self.op = op
+        self.number = number
+        self.key = key
+        self.set_args(op.validate(args))
+        self.cap: Cap | None = None
+        self.verdict: Verdict | None = None
+        self.approval: AskRecord | None = None
+        self.attempt = 1
+        self.deadline: Deadline | None = None
+
+    def set_args(self, args: dict[str, Any]) -> None:
+        """Take validated arguments and derive resource, encoding and digest from them.
+
+        Raises:
+            Invalid: a resource is malformed, or the arguments are larger than ARGS_BYTES_MAX.
+        """
+        process, op = self.process, self.op
+        self.resources: tuple[Resource, ...] = op.render(args, process.cwd, process.pid)
+        self.args = args
+        self.encoded = encode(args)
+        if len(self.encoded) > ARGS_BYTES_MAX:
+            raise Invalid("argument", f"arguments have {len(self.encoded)} bytes, {ARGS_BYTES_MAX} at most", hint="pass a reference")
+        self.digest = call_digest(op.key_bytes, self.encoded)
+
+    @property
+    def resource_text(self) -> str:
+        """The canonical resources, one per line."""
+        resources = self.resources
+        return resources[0].text if len(resources) == 1 else "\n".join(r.text for r in resources)
+
+    @property
+    def stable_key(self) -> str:
+        """The idempotency key of the effect: the same on every attempt of this call, and of no other."""
+        return self.key or f"{self.process.pid}.{self.number}.{self.digest.hex()}"
+
+    def row(self, kind: str, outcome: str, at: float) -> Row:
+        """Return the row that records the call itself, without a result."""
+        verdict, cap, approval = self.verdict, self.cap, self.approval
+        return Row(
+            pid=self.process.pid, number=self.number, kind=kind, op=self.op.name, resource=self.resource_text, effect=self.op.effect.value,
+            digest=self.digest, args=self.encoded, outcome=outcome, rule=verdict.rule if verdict is not None else "",
+            cap=cap.cap if cap is not None else 0, ask=approval.ask if approval is not None else 0, labels=self.process.label, key=self.key,
+            at=at,
+        )  # fmt: skip

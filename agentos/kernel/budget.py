@@ -1,0 +1,143 @@
+"""Budgets: what a process and all its descendants may use, reserved along the whole ancestor chain at once.
+
+An `Account` belongs to one process and points at its parent's. `reserve` looks at every account of the chain before it changes any,
+so a reservation either holds everywhere or nowhere. Usage of a subtree is exact: an account counts its own calls and those below.
+Resources: calls, tokens, usd (counted) · children (live ones) · depth, rss_bytes (bounds on one value) · wall_s (a timer).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agentos.abi.codec import decode, encode
+from agentos.abi.op import closest
+from agentos.abi.records import AccountRecord
+from agentos.errors import Denied, Invalid
+
+__all__ = ["RESOURCES", "Account", "parse_limits"]
+
+RESOURCES = ("tokens", "usd", "wall_s", "calls", "children", "depth", "rss_bytes")
+_COUNTED = ("calls", "tokens", "usd")
+SNAPSHOT_CALLS = 1_000  # calls after which usage is written down, so that counting the tail stays short
+
+
+def parse_limits(budget: dict[str, Any] | None) -> dict[str, float]:
+    """Check a budget.
+
+    Raises:
+        Invalid: an unknown resource, or an amount that is not a number of at least 0.
+    """
+    limits: dict[str, float] = {}
+    for name, amount in (budget or {}).items():
+        if name not in RESOURCES:
+            hint = closest(name, RESOURCES) or f"use one of {', '.join(RESOURCES)}"
+            raise Invalid("argument", f"there is no budget `{name}`", hint=hint, field="budget")
+        if isinstance(amount, bool) or not isinstance(amount, int | float) or not amount >= 0:
+            raise Invalid("argument", f"budget `{name}` is `{amount}`", hint="give a number of at least 0", field="budget")
+        limits[name] = amount
+    return limits
+
+
+class Account:
+    """Limits and usage of one process."""
+
+    __slots__ = ("_snapshot_calls", "ended", "limits", "own", "parent", "record", "used")
+
+    def __init__(self, record: AccountRecord, limits: dict[str, float], parent: Account | None) -> None:
+        self.record = record
+        self.limits = limits
+        self.parent = parent
+        self.own: dict[str, float] = dict(decode(record.own)) if record.own else {"calls": 0}
+        self.ended: dict[str, float] = dict(decode(record.ended)) if record.ended else {}
+        self.used: dict[str, float] = {"calls": 0}
+        for used in (self.own, self.ended):
+            for name, amount in used.items():
+                self.used[name] = self.used.get(name, 0) + amount
+        self._snapshot_calls = self.own.get("calls", 0)
+
+    def reserve(self, cost: dict[str, float], pid: int) -> None:
+        """Take `cost` from this account and every account above it.
+
+        Raises:
+            Denied: `denied.budget` naming the resource and the process whose limit it is; nothing was taken.
+        """
+        account: Account | None = self
+        while account is not None:
+            if account.limits:
+                account._check(cost, pid)
+            account = account.parent
+        self.charge(cost)
+
+    def reserve_call(self, pid: int) -> None:
+        """Take one call: `reserve({"calls": 1})`, without building anything."""
+        account: Account | None = self
+        while account is not None:
+            limit = account.limits.get("calls")
+            if limit is not None and account.used["calls"] + 1 > limit:
+                raise account._refusal("calls", pid)
+            account = account.parent
+        self.own["calls"] += 1
+        account = self
+        while account is not None:
+            account.used["calls"] += 1
+            account = account.parent
+
+    def charge(self, cost: dict[str, float]) -> None:
+        """Add true cost to this account and every account above it, limits or not: what was used was used."""
+        for name, amount in cost.items():
+            self.own[name] = self.own.get(name, 0) + amount
+        account: Account | None = self
+        while account is not None:
+            for name, amount in cost.items():
+                account.used[name] = account.used.get(name, 0) + amount
+            account = account.parent
+
+    def limit(self, name: str) -> float | None:
+        """Return the tightest limit of `name` along the chain, None when there is none."""
+        limits = []
+        account: Account | None = self
+        while account is not None:
+            if name in account.limits:
+                limits.append(account.limits[name])
+            account = account.parent
+        return min(limits, default=None)
+
+    def fold(self, child: Account) -> None:
+        """Keep the usage of a child that has ended: it counts here for good."""
+        for used in (child.own, child.ended):
+            for name, amount in used.items():
+                self.ended[name] = self.ended.get(name, 0) + amount
+
+    def adopt(self, child: Account) -> None:
+        """Count, at load, what a live child's subtree has used."""
+        for name, amount in child.used.items():
+            self.used[name] = self.used.get(name, 0) + amount
+
+    @property
+    def is_due(self) -> bool:
+        """True when so many calls were made since the last snapshot that usage should be written down again."""
+        return self.own["calls"] - self._snapshot_calls >= SNAPSHOT_CALLS
+
+    def snapshot(self) -> AccountRecord:
+        """Return the record with today's usage, to be appended as a change."""
+        self._snapshot_calls = self.own["calls"]
+        self.record.own = encode(self.own)
+        self.record.ended = encode(self.ended) if self.ended else b""
+        return self.record
+
+    def _check(self, cost: dict[str, float], pid: int) -> None:
+        for name, amount in cost.items():
+            limit = self.limits.get(name)
+            if limit is not None and name in _COUNTED and self.used.get(name, 0) + amount > limit:
+                raise self._refusal(name, pid)
+
+    def _refusal(self, name: str, pid: int) -> Denied:
+        limit = self.limits[name]
+        whose = "its own" if pid == self.record.pid else f"process {self.record.pid}'s"
+        return Denied(
+            "budget",
+            f"process {pid} has no {name} left: {self.used.get(name, 0):g} of {limit:g} used of {whose} budget",
+            hint="give it a larger budget, or let it end",
+            limit=name,
+            pid=self.record.pid,
+        )

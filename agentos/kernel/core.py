@@ -1,0 +1,140 @@
+"""The kernel's state, and the one way it changes: `append`.
+
+`Core` holds the tables and gives them the clock and the journal. A change is made in memory, collected as `Change`s, and appended
+with the row that says why, in one step without an await. If the journal refuses (disk full, store lost), the kernel stops
+acknowledging anything: memory is then ahead of the disk, which is where the next kernel starts.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any
+
+from agentos.abi.codec import encode
+from agentos.abi.limits import STEP_REPORT_S
+from agentos.abi.op import OpTable
+from agentos.abi.protocols import Clock, Runner
+from agentos.abi.records import AccountRecord, AskRecord, CapRecord, Change, MessageRecord, ProcessRecord, Row
+from agentos.kernel.ask import AskTable
+from agentos.kernel.capability import CapTable
+from agentos.kernel.event import EventBus, event_of
+from agentos.kernel.image import ImageTable
+from agentos.kernel.layer import LayerTable
+from agentos.kernel.message import MailTable
+from agentos.kernel.process import AgentProcess, ProcessTable
+from agentos.kernel.scheduler import Scheduler
+from agentos.kernel.slots import Slots
+from agentos.kernel.timer import TimerTable
+from agentos.kernel.wait import OpenCall, WaitTable
+
+if TYPE_CHECKING:
+    from agentos.policy import Policy
+    from agentos.store import Store
+
+__all__ = ["Core"]
+
+log = logging.getLogger("agentos.kernel")
+
+
+class Core:
+    """Everything the kernel knows.
+
+    Args:
+        store: The open store.
+        clock: Injected time.
+        ops: The op table, complete with every mounted device.
+        layers: The kernel's own policy layers, outermost first.
+        mode: ``ask``, ``plan`` (outside effects are denied) or ``noninteractive`` (what would ask is denied).
+    """
+
+    def __init__(self, store: Store, clock: Clock, ops: OpTable, layers: Sequence[Policy], mode: str) -> None:
+        self.store = store
+        self.journal = store.journal
+        self.clock = clock
+        self.ops = ops
+        self.mode = mode
+        self.processes = ProcessTable()
+        self.images = ImageTable()
+        self.layers = LayerTable(layers, ops)
+        self.events = EventBus()
+        self.timers = TimerTable()
+        self.slots: dict[str, Slots] = {}
+        self.scheduler = Scheduler(self._run, self.unwind, self._slow)
+        self.waits = WaitTable(self.scheduler.ready, lambda process: self.past_deadline(process))
+        self.caps = CapTable(store.max_key(CapRecord) + 1)
+        self.asks = AskTable(store.max_key(AskRecord) + 1)
+        self.mail = MailTable(store.max_key(MessageRecord) + 1)
+        self._next_pid = store.max_key(ProcessRecord) + 1
+        self.runner: Runner
+        self.past_deadline: Callable[[AgentProcess], None]
+        self.run_process: Callable[[AgentProcess], Coroutine[Any, Any, None]]
+        self.effects = 0
+        self.closing = False
+
+    def new_pid(self) -> int:
+        """Return the next pid; pids are never used again."""
+        pid = self._next_pid
+        self._next_pid += 1
+        return pid
+
+    def append(self, row: Row, changes: Sequence[Change] = ()) -> int:
+        """Append a row with its state changes and return its number. Synchronous; durable later (`journal.durable`)."""
+        if len(changes) > 1:
+            changes = _newest(changes)
+        seq = self.journal.append(row, changes)
+        if self.events.is_followed:
+            self.events.publish(event_of(row))
+        return seq
+
+    def note(self, pid: int, what: str, data: dict[str, Any] | None = None, changes: Sequence[Change] = (), **columns: Any) -> int:
+        """Append a note: something the kernel or the host did, shown to followers as event `what`."""
+        row = Row(
+            pid=pid, number="", kind="note", op=f"note.{what}", args=encode(data) if data else b"", outcome="done", at=self.clock.now(),
+            **columns,
+        )  # fmt: skip
+        return self.append(row, changes)
+
+    def account_change(self, process: AgentProcess) -> Change:
+        """Return the change that writes the usage of a process down."""
+        replaced = process.account.record.seq
+        process.account.record.floor = next(iter(process.intents), self.journal.head + 1)
+        return Change(process.account.snapshot(), replaced)
+
+    def new_account(self, pid: int) -> AccountRecord:
+        """Return an empty account record."""
+        return AccountRecord(pid=pid)
+
+    def unwind(self, process: AgentProcess) -> None:
+        """Give back the task and memory of a waiting process: it will run again, from its save point, when a reason comes.
+
+        Only a process all of whose calls wait is unwound; its waits are written down, so that a reopened store knows without running
+        anything that it has nothing to do yet.
+        """
+        assert process.scope is not None
+        assert process.waiting and not process.intents, "only a waiting process is unwound"
+        record = process.record
+        replaced = record.seq
+        union = self.waits.union(process)
+        record.waits, record.state = encode(union), "waiting"
+        process.unwinding = True
+        parked = OpenCall(process, "", *union)
+        self.note(process.pid, "parked", changes=(Change(record, replaced),))
+        self.waits.enter(parked)
+        process.scope.cancel()
+
+    async def _run(self, process: AgentProcess) -> None:
+        await self.run_process(process)
+
+    def _slow(self, process: AgentProcess, held_s: float) -> None:
+        log.warning("program_step_slow pid=%d held_ms=%d", process.pid, held_s * 1000)
+        if held_s > STEP_REPORT_S:
+            self.note(process.pid, "slow", {"held_s": round(held_s, 3)})
+
+
+def _newest(changes: Sequence[Change]) -> Sequence[Change]:
+    """Make several changes of one record in one append one change: it closes the version the first of them closed."""
+    first: dict[int, Change] = {}
+    for change in changes:
+        first.setdefault(id(change.record), change)
+    return changes if len(first) == len(changes) else list(first.values())

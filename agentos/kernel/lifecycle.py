@@ -1,0 +1,326 @@
+"""The life of a process: spawn, fork, exec, signals and the end.
+
+INVARIANT children-are-never-wider: a child's capabilities are derived from named ones of its parent (the host alone mints), its policy
+stack is its parent's with layers pushed on top, its budget is reserved from its parent's, and an image can only take away.
+INVARIANT a-bounded-run-never-changes-fate: nothing here is called because a host stopped waiting; only exit, a failure of the program,
+a signal or an exhausted budget end a process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from agentos.abi.codec import decode, encode
+from agentos.abi.limits import GOAL_BYTES_MAX, IDENTIFIER_CHARS_MAX, LINEAGE_DEPTH_MAX
+from agentos.abi.records import Change, ProcessRecord
+from agentos.abi.values import ErrorData, Exit
+from agentos.errors import AgentOSError, Denied, Invalid
+from agentos.kernel.budget import Account, parse_limits
+from agentos.kernel.process import AgentProcess
+from agentos.kernel.scheduler import Tree
+from agentos.policy import CapSpec, Layer, Policy, parse_capability
+
+if TYPE_CHECKING:
+    from agentos.abi.image import AgentImage
+    from agentos.kernel.core import Core
+
+__all__ = ["Birth", "end", "exec_image", "fork", "link", "signal", "spawn"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Birth:
+    """What a process is started with, beyond its image. `grant` None = what the image requests (the host only)."""
+
+    goal: Any = None
+    args: dict[str, Any] | None = None
+    grant: Sequence[str] | None = None
+    layers: Sequence[Layer] = ()
+    budget: dict[str, Any] | None = None
+    name: str | None = None
+    weight: float = 1.0
+    deadline: float = 0.0
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def spawn(core: Core, image: AgentImage, birth: Birth, parent: AgentProcess | None, changes: list[Change]) -> AgentProcess:
+    """Start a process and return it; it runs once the caller's append is made and the scheduler admits it.
+
+    Raises:
+        Invalid: a bad goal, name, weight, budget or capability text.
+        Denied: `denied.capability` (the parent does not hold what is granted), `denied.budget` (children, depth).
+    """
+    limits = {**parse_limits(image.limits), **parse_limits(birth.budget)}
+    for name, bound in parse_limits(image.limits).items():
+        limits[name] = min(limits[name], bound)
+    _check_birth(birth)
+    grants = _plan_grants(core, image, birth, parent)
+    if parent is not None:
+        _check_family(parent)
+    process = _make(core, image, birth, parent, limits)
+    _give(core, process, grants, changes)
+    process.fresh = True
+    for layer in (*image_layers(core, image), *birth.layers):
+        core.layers.keep(layer, changes)
+    changes += [Change(process.record), Change(process.account.record)]
+    if not process.hosted:
+        core.scheduler.ready(process)
+    return process
+
+
+def _give(core: Core, process: AgentProcess, grants: list[tuple[CapSpec, Any]], changes: list[Change]) -> None:
+    """Mint or derive every grant, or, when one is refused, nothing: the process is taken back."""
+    given: list[Change] = []
+    now = core.clock.now()
+    try:
+        for spec, giver in grants:
+            if giver is None:
+                core.caps.mint(process, spec, given, now=now)
+            else:
+                core.caps.derive(giver, spec, process, given, now=now)
+    except Denied:
+        for cap in list(process.caps.values()):
+            core.caps.revoke(cap, given)
+        process.state = "failed"
+        core.processes.remove(process)
+        raise
+    changes += given
+
+
+def _check_birth(birth: Birth) -> None:
+    if birth.goal is not None and len(encode(birth.goal)) > GOAL_BYTES_MAX:
+        raise Invalid("argument", f"goal has over {GOAL_BYTES_MAX} bytes", hint="put it into a file and name that", field="goal")
+    if birth.name is not None and not 0 < len(birth.name) <= IDENTIFIER_CHARS_MAX:
+        raise Invalid("argument", f"name has {len(birth.name)} characters", hint=f"give 1 to {IDENTIFIER_CHARS_MAX}", field="name")
+    if not 0 < birth.weight <= 1_000_000:
+        raise Invalid("argument", f"weight is `{birth.weight}`", hint="give a number above 0", field="weight")
+
+
+def _check_family(parent: AgentProcess) -> None:
+    """Check the limits on how many children and how deep a family may be, along the whole chain."""
+    depth = parent.record.depth + 1
+    if depth > LINEAGE_DEPTH_MAX:
+        raise Denied("budget", f"process {parent.pid} is {depth - 1} generations deep, the most there may be", limit="depth")
+    for generations, process in enumerate((parent, *parent.ancestors()), 1):
+        limits = process.account.limits
+        if "depth" in limits and generations > limits["depth"]:
+            raise Denied("budget", f"process {process.pid} may have {limits['depth']:g} generations below it", limit="depth")
+    limit = parent.account.limits.get("children")
+    if limit is not None and len(parent.children) >= limit:
+        raise Denied("budget", f"process {parent.pid} has {len(parent.children)} children, the most it may", limit="children")
+
+
+def _plan_grants(
+    core: Core, image: AgentImage, birth: Birth, parent: AgentProcess | None
+) -> list[tuple[CapSpec, Any]]:
+    """Return (capability, capability it comes from; None = minted) for each grant, before anything is changed."""
+    requested = [parse_capability(text, core.ops) for text in image.capabilities]
+    if birth.grant is None:
+        return [(spec, None) for spec in requested]
+    grants: list[tuple[CapSpec, Any]] = []
+    now = core.clock.now()
+    for text in birth.grant:
+        for spec in _within(parse_capability(text, core.ops), requested, image):
+            if parent is None:
+                grants.append((spec, None))
+            else:
+                grants += [(part, core.caps.find_parent(parent, part, now)) for part in _by_parent(core, parent, spec, now)]
+    return grants
+
+
+def _within(spec: CapSpec, requested: list[CapSpec], image: AgentImage) -> list[CapSpec]:
+    """Return what image and grant have in common: an image that requests capabilities is a bound on what it is given."""
+    if not image.capabilities:
+        return [spec]
+    common: list[CapSpec] = []
+    for part in spec.split():
+        for bound in (b for whole in requested for b in whole.split() if b.ops & part.ops):
+            narrowed = _narrower(part, bound)
+            if narrowed is not None:
+                common.append(narrowed)
+                break
+        else:
+            raise Denied(
+                "capability",
+                f"image `{image.ref}` does not request `{part.text}`",
+                hint="add it to the manifest's capabilities, or grant it to the running process",
+            )
+    return common
+
+
+def _narrower(part: CapSpec, bound: CapSpec) -> CapSpec | None:
+    for outer, inner in ((bound, part), (part, bound)):
+        try:
+            return outer.narrow(inner)
+        except Denied:
+            continue
+    return None
+
+
+def _by_parent(core: Core, parent: AgentProcess, spec: CapSpec, now: float) -> list[CapSpec]:
+    """Split a grant of several ops by op when no single capability of the parent contains all of them."""
+    try:
+        core.caps.find_parent(parent, spec, now)
+    except Denied:
+        if len(spec.ops) == 1:
+            raise
+        return spec.split()
+    return [spec]
+
+
+def image_layers(core: Core, image: AgentImage) -> list[Layer]:
+    """Return the policy layers that an image brings: its own, if it has one."""
+    policy = image.policy
+    return [core.layers.compile(Policy(policy.text, source=policy.source))] if policy is not None else []
+
+
+def _make(core: Core, image: AgentImage, birth: Birth, parent: AgentProcess | None, limits: dict[str, float]) -> AgentProcess:
+    pid = core.new_pid()
+    now = core.clock.now()
+    layers = [*(decode_layers(parent.record) if parent else ()), *(layer.digest for layer in image_layers(core, image))]
+    layers += [layer.digest for layer in birth.layers]
+    record = ProcessRecord(
+        pid=pid, ppid=parent.pid if parent else 0, tree=parent.record.tree if parent else pid, depth=parent.record.depth + 1 if parent else 0,
+        name=birth.name or image.name, image=image.ref, image_digest=image.digest, program=image.body.kind,
+        goal=encode(birth.goal) if birth.goal is not None else b"", args=encode(birth.args) if birth.args else b"",
+        limits=encode(limits) if limits else b"", weight=birth.weight, deadline=birth.deadline or (now + limits["wall_s"] if "wall_s" in limits else 0.0),
+        created=now, label=parent.label if parent else 0, cwd=parent.cwd if parent else "/", layers=encode(layers) if layers else b"",
+        options=encode(birth.options) if birth.options else b"",
+    )  # fmt: skip
+    account = Account(core.new_account(pid), limits, parent.account if parent else None)
+    return link(core, record, account, image, parent)
+
+
+def link(core: Core, record: ProcessRecord, account: Account, image: AgentImage, parent: AgentProcess | None) -> AgentProcess:
+    """Enter a process, new or read from the store, into the tables."""
+    process = AgentProcess(record, parent, image, account)
+    process.stack = core.layers.stack(decode_layers(record))
+    process.facts = {
+        "proc.pid": record.pid, "proc.depth": record.depth, "proc.image": record.image, "proc.name": record.name,
+    }  # fmt: skip
+    process.tree = parent.tree if parent else Tree(record.tree, record.weight)
+    core.processes.add(process)
+    if record.deadline:
+        core.waits.watch_deadline(process, record.deadline)
+    return process
+
+
+def decode_layers(record: ProcessRecord) -> list[str]:
+    """Return the digests of the policy layers that a process has on top of the kernel's."""
+    return list(decode(record.layers)) if record.layers else []
+
+
+def fork(core: Core, process: AgentProcess, grant: Iterable[str], goal: Any, changes: list[Change]) -> AgentProcess:
+    """Start a child that continues from the caller's program state: same image, save point and tape, nothing else.
+
+    Raises:
+        Denied: as `spawn`.
+    """
+    birth = Birth(goal=process.goal if goal is None else goal, grant=tuple(grant), name=process.record.name)
+    child = spawn(core, process.image, birth, process, changes)
+    mine, its = process.record, child.record
+    its.args, its.cwd, its.label, its.options = mine.args, mine.cwd, process.label, mine.options
+    its.save_number, its.save_state = mine.save_number, mine.save_state
+    its.fork_pid, its.fork_seq = process.pid, core.journal.head + 1
+    its.layers = mine.layers
+    child.stack, child.label, child.fresh = process.stack, process.label, False
+    return child
+
+
+def exec_image(core: Core, process: AgentProcess, image: AgentImage, args: dict[str, Any] | None, changes: list[Change]) -> None:
+    """Replace the image: the program starts anew, capabilities that the new image does not request are dropped.
+
+    Raises:
+        Invalid: host processes have no program to replace.
+    """
+    if process.hosted or image.body.kind == "host":
+        raise Invalid("state", "a host process has no program to replace", hint="exec is for programs", pid=process.pid)
+    record = process.record
+    replaced = record.seq
+    requested = [spec for text in image.capabilities for spec in parse_capability(text, core.ops).split()]
+    for cap in list(process.caps.values()):
+        if not any(_narrower(part, bound) for part in cap.spec.split() for bound in requested if bound.ops & part.ops):
+            core.caps.revoke(cap, changes, "dropped")
+    for layer in image_layers(core, image):
+        core.layers.keep(layer, changes)
+        if layer.digest not in decode_layers(record):
+            record.layers = encode([*decode_layers(record), layer.digest])
+    record.image, record.image_digest, record.program = image.ref, image.digest, image.body.kind
+    record.args = encode(args) if args else b""
+    record.save_state, record.save_number, record.fork_pid, record.fork_seq = b"", process.next_number, 0, 0
+    record.save_seq, record.cwd = core.journal.head + 1, process.cwd
+    process.image = image
+    process.stack = core.layers.stack(decode_layers(record))
+    process.facts["proc.image"] = record.image
+    process.forget_decisions()
+    changes.append(Change(record, replaced))
+
+
+# --- signals and the end ----------------------------------------------------------------------------------------------------
+
+
+def signal(core: Core, process: AgentProcess, what: str, changes: list[Change]) -> None:
+    """Deliver a signal; see `proc.signal`. Pausing what is paused, or resuming what runs, changes nothing."""
+    record = process.record
+    if what == "kill":
+        for descendant in reversed(list(process.descendants())):
+            end(core, descendant, "killed", changes)
+        end(core, process, "killed", changes)
+    elif what == "interrupt":
+        core.waits.interrupt(process)
+    elif what == "pause" and record.state != "paused":
+        replaced = record.seq
+        record.state = process.state = "paused"
+        core.scheduler.withdraw(process)
+        changes.append(Change(record, replaced))
+    elif what == "resume" and record.state == "paused":
+        replaced = record.seq
+        record.state = process.state = "ready"
+        changes.append(Change(record, replaced))
+        core.waits.wake(("resume", process.pid))
+        if not process.hosted and not process.open_calls:
+            core.scheduler.ready(process)
+
+
+def end(
+    core: Core, process: AgentProcess, state: str, changes: list[Change], value: Any = None, error: ErrorData | None = None
+) -> None:
+    """End a process: everything it held goes back or away in the same append, and those who wait for it wake."""
+    if process.ended:
+        return
+    core.asks.withdraw_all(process.pid, changes)
+    core.timers.end_all(process.pid, changes)
+    for cap in list(process.caps.values()):
+        core.caps.revoke(cap, changes, "ended")
+    record, account = process.record, process.account
+    replaced = record.seq
+    record.live, record.state, record.waits = 0, state, b""
+    record.exit = encode(Exit(state, value, error))
+    process.state = state
+    process.unwinding = True
+    changes += [Change(record, replaced), core.account_change(process)]
+    account.record.live = 0
+    if process.parent is not None:
+        process.parent.account.fold(account)
+        changes.append(core.account_change(process.parent))
+    core.scheduler.withdraw(process)
+    core.mail.forget(process.pid)
+    core.processes.remove(process)
+    for call in list(process.open_calls):
+        core.waits.wake_call(call)
+    core.waits.wake(("child", process.pid))
+    if process.scope is not None:
+        process.scope.cancel()
+
+
+def error_data(error: Exception) -> ErrorData:
+    """Return what a process's exit says about the error that ended it."""
+    if isinstance(error, AgentOSError):
+        return ErrorData(code=error.code, message=error.message, hint=error.hint, fields=encodable(error.fields))
+    return ErrorData(code="exception", message=str(error)[:4000], type=type(error).__name__)
+
+
+def encodable(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields that can be stored."""
+    return {name: value for name, value in fields.items() if isinstance(value, str | int | float | bool | list | dict)}

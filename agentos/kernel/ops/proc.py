@@ -1,0 +1,135 @@
+"""proc.*: children, signals, the end, and the save point."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from agentos.abi.permit import Permit
+from agentos.abi.records import Change, ProcessRecord
+from agentos.abi.syscall import Park, Syscall
+from agentos.abi.values import Exit
+from agentos.errors import Denied, Invalid, Unavailable
+from agentos.kernel.info import describe, exit_from, info
+from agentos.kernel.lifecycle import Birth, end, exec_image, fork, signal, spawn
+from agentos.kernel.ops.serve import serve
+from agentos.kernel.process import AgentProcess
+from agentos.policy import Policy
+
+if TYPE_CHECKING:
+    from agentos.kernel.core import Core
+
+__all__ = ["exit_of", "syscalls"]
+
+
+def syscalls(core: Core) -> list[Syscall]:
+    """Return the ops of this family."""
+    handlers = {
+        "spawn": _spawn, "fork": _fork, "exec": _exec, "wait": _wait, "signal": _signal, "list": _list, "info": _info,
+        "exit": _exit, "chdir": _chdir, "save": _save,
+    }  # fmt: skip
+    return serve(core, "proc", handlers)
+
+
+def _spawn(core: Core, permit: Permit, args: dict[str, Any]) -> int:
+    image = core.images.find(args["image"])
+    layers = [core.layers.compile(Policy(args["policy"], source="<proc.spawn>"))] if args["policy"] else []
+    birth = Birth(
+        goal=args["goal"], args=args["args"], grant=args["grant"], layers=layers, budget=args["budget"], name=args["name"]
+    )
+    child = spawn(core, image, birth, permit.process, permit.changes)
+    return child.pid
+
+
+def _fork(core: Core, permit: Permit, args: dict[str, Any]) -> int:
+    if args["speculative"]:
+        raise Invalid("argument", "a speculative fork needs checkpoints", field="speculative", hint="fork without it")
+    process: AgentProcess = permit.process
+    if "." in permit.number:
+        raise Invalid("state", "a fork inside gather has no single point to continue from", hint="fork outside gather")
+    return fork(core, process, args["grant"], args["goal"], permit.changes).pid
+
+
+def _exec(core: Core, permit: Permit, args: dict[str, Any]) -> None:
+    exec_image(core, permit.process, core.images.find(args["image"]), args["args"], permit.changes)
+    process: AgentProcess = permit.process
+    process.unwinding = process.rerun = True
+    if process.scope is not None:
+        process.scope.cancel()
+
+
+def _wait(core: Core, permit: Permit, args: dict[str, Any]) -> Exit | Park:
+    pid = args["pid"]
+    if core.processes.get(pid) is None:
+        return exit_of(core, pid)
+    timeout_s = args["timeout_s"]
+    due = permit.deadline if permit.deadline is not None else None if timeout_s is None else core.clock.now() + timeout_s
+    if due is not None and core.clock.now() >= due:
+        raise Unavailable("timeout", f"process {pid} has not ended", hint="it was not touched", pid=pid)
+    return Park((("child", pid),), due, f"child {pid}")
+
+
+def exit_of(core: Core, pid: int) -> Exit:
+    """Return how an ended process ended.
+
+    Raises:
+        Invalid: `invalid.argument`, there never was a process of that pid.
+    """
+    core.journal.flush()
+    record = core.store.get(ProcessRecord, pid)
+    if record is None or not record.exit:
+        raise Invalid("argument", f"there is no process {pid}", field="pid", hint="see `proc.list`")
+    return exit_from(record)
+
+
+def _signal(core: Core, permit: Permit, args: dict[str, Any]) -> None:
+    target = core.processes.get(args["pid"])
+    caller: AgentProcess = permit.process
+    if target is None or (target is not caller and not caller.is_ancestor_of(target)):
+        raise Denied("capability", f"process {args['pid']} is not a live descendant", hint="signal your own descendants", pid=args["pid"])
+    signal(core, target, args["signal"], permit.changes)
+
+
+def _list(core: Core, permit: Permit, args: dict[str, Any]) -> list[dict[str, Any]]:
+    caller: AgentProcess = permit.process
+    below = caller.descendants() if args["tree"] else iter(list(caller.children.values()))
+    return [describe(info(core, process)) for process in (caller, *below)]
+
+
+def _info(core: Core, permit: Permit, args: dict[str, Any]) -> dict[str, Any]:
+    caller: AgentProcess = permit.process
+    target = core.processes.get(args["pid"]) if args["pid"] is not None else caller
+    if target is None or (target is not caller and not caller.is_ancestor_of(target)):
+        raise Denied("capability", f"process {args['pid']} is not a live descendant", hint="ask about your own descendants", pid=args["pid"])
+    return describe(info(core, target))
+
+
+def _exit(core: Core, permit: Permit, args: dict[str, Any]) -> None:
+    end(core, permit.process, "exited", permit.changes, args["value"])
+
+
+def _chdir(core: Core, permit: Permit, args: dict[str, Any]) -> str:
+    process: AgentProcess = permit.process
+    op = core.ops.find("fs.list")
+    call = op.validate({"path": args["path"]})
+    resources = op.render(call, process.cwd, process.pid)
+    core.caps.cover(process, op, resources, call, core.clock.now())
+    process.cwd = resources[0].text
+    if process.hosted:
+        replaced = process.record.seq
+        process.record.cwd = process.cwd
+        permit.changes.append(Change(process.record, replaced))
+    return process.cwd
+
+
+def _save(core: Core, permit: Permit, args: dict[str, Any]) -> None:
+    process: AgentProcess = permit.process
+    if "." in permit.number:
+        raise Invalid("state", "a save inside gather has no single point to restart from", hint="save outside gather")
+    record = process.record
+    replaced = record.seq
+    record.save_state = core.store.objects.pack(args["state"])
+    record.save_number, record.cwd = process.next_number, process.cwd
+    record.save_seq = core.journal.head + 1
+    record.fork_pid = record.fork_seq = 0
+    process.tape, process.calls_since_save = None, 0
+    permit.changes += [Change(record, replaced), core.account_change(process)]

@@ -1,0 +1,174 @@
+"""The process table: every process that lives, its lineage, and what it is doing right now.
+
+An `AgentProcess` is the kernel's record of one process: the durable part (`record`, what the store has) and the part that exists only
+while this kernel runs (open calls, the scope of its running program, caches). Who may write what:
+
+    record, children        lifecycle only, together with a Change
+    caps, generation        capability only
+    waiting, open_calls     waits only
+    scope, running          scheduler only
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from agentos.abi.codec import decode
+from agentos.abi.records import ProcessRecord
+from agentos.errors import Invalid
+
+if TYPE_CHECKING:
+    import anyio
+
+    from agentos.abi.image import AgentImage
+    from agentos.kernel.budget import Account
+    from agentos.kernel.capability import Cap
+    from agentos.kernel.scheduler import Tree
+    from agentos.kernel.tape import Tape
+    from agentos.kernel.wait import OpenCall
+    from agentos.policy import Stack, Verdict
+
+__all__ = ["ENDED", "AgentProcess", "ProcessEnded", "ProcessTable"]
+
+ENDED = frozenset({"exited", "failed", "killed"})
+
+
+class ProcessEnded(BaseException):  # noqa: N818 - control flow, not an error
+    """Raised out of a call of a process that has ended or is being unwound, so that no program code can go on."""
+
+
+class AgentProcess:
+    """One process. Made by `ProcessTable.add` only."""
+
+    __slots__ = (
+        "account", "branches", "by_op", "caps", "children", "cover_cache", "cwd", "fresh", "generation", "host_calls", "image", "intents", "label", "next_number",
+        "open_calls", "parent", "pid", "queries", "queued", "record", "rerun", "running", "scope", "slice_start", "stack", "state", "tape",
+        "tree", "unwinding", "verdict_cache", "waiting", "facts", "last_seq", "calls_since_save",
+    )  # fmt: skip
+
+    def __init__(self, record: ProcessRecord, parent: AgentProcess | None, image: AgentImage, account: Account) -> None:
+        self.record = record
+        self.pid = record.pid
+        self.parent = parent
+        self.children: dict[int, AgentProcess] = {}
+        self.image = image
+        self.account = account
+        self.state = record.state
+        self.label = record.label
+        self.cwd = record.cwd
+        self.caps: dict[int, Cap] = {}
+        self.by_op: dict[str, list[Cap]] = {}
+        self.generation = 0
+        self.cover_cache: dict[Any, Cap] = {}
+        self.verdict_cache: dict[Any, Verdict] = {}
+        self.stack: Stack
+        self.facts: dict[str, Any] = {}
+        self.tree: Tree
+        self.tape: Tape | None = None
+        self.fresh = False
+        self.next_number = 0
+        self.calls_since_save = 0
+        self.branches = 0
+        self.open_calls: dict[OpenCall, None] = {}
+        self.waiting = 0
+        self.intents: dict[int, None] = {}
+        self.host_calls = 0
+        self.scope: anyio.CancelScope | None = None
+        self.running = False
+        self.queued = False
+        self.rerun = False
+        self.unwinding = False
+        self.slice_start = 0.0
+        self.last_seq = 0
+        self.queries: dict[str, Any] = {}
+
+    @property
+    def ended(self) -> bool:
+        """True once it has exited, failed or was killed."""
+        return self.state in ENDED
+
+    @property
+    def hosted(self) -> bool:
+        """True when the embedding application drives it: it has no program to run."""
+        return self.record.program == "host"
+
+    @property
+    def goal(self) -> Any:
+        """The goal it was started with, None when there is none."""
+        return decode(self.record.goal) if self.record.goal else None
+
+    def ancestors(self) -> Iterator[AgentProcess]:
+        """Yield the parent, its parent, and so on."""
+        process = self.parent
+        while process is not None:
+            yield process
+            process = process.parent
+
+    def descendants(self) -> Iterator[AgentProcess]:
+        """Yield every live descendant, parents before children."""
+        for child in list(self.children.values()):
+            yield child
+            yield from child.descendants()
+
+    def is_ancestor_of(self, other: AgentProcess) -> bool:
+        """Say whether `other` descends from this process."""
+        return any(ancestor is self for ancestor in other.ancestors())
+
+    def forget_decisions(self) -> None:
+        """Drop every cached decision: a capability or a policy layer of the process has changed."""
+        self.generation += 1
+        self.cover_cache.clear()
+        self.verdict_cache.clear()
+
+    def __repr__(self) -> str:
+        """Return pid, image and state."""
+        return f"<process {self.pid} {self.record.image} {self.state}>"
+
+
+class ProcessTable:
+    """Pid -> process, for the living; the dead are in the store."""
+
+    def __init__(self) -> None:
+        self._live: dict[int, AgentProcess] = {}
+
+    def add(self, process: AgentProcess) -> None:
+        """Enter a process and hang it below its parent."""
+        assert process.pid not in self._live, f"pid {process.pid} is taken"
+        self._live[process.pid] = process
+        if process.parent is not None:
+            process.parent.children[process.pid] = process
+
+    def remove(self, process: AgentProcess) -> None:
+        """Take an ended process out; its children go on, hung below its parent."""
+        assert process.ended
+        del self._live[process.pid]
+        if process.parent is not None:
+            process.parent.children.pop(process.pid, None)
+        for child in process.children.values():
+            child.parent = process.parent
+            if process.parent is not None:
+                process.parent.children[child.pid] = child
+
+    def get(self, pid: int) -> AgentProcess | None:
+        """Return the live process, or None."""
+        return self._live.get(pid)
+
+    def find(self, pid: int) -> AgentProcess:
+        """Return the live process.
+
+        Raises:
+            Invalid: `invalid.state`, there is no live process of that pid.
+        """
+        process = self._live.get(pid)
+        if process is None:
+            raise Invalid("state", f"process {pid} is not alive", hint="`agentos ps --all` lists ended processes too", pid=pid)
+        return process
+
+    def __iter__(self) -> Iterator[AgentProcess]:
+        """Iterate over the living in order of birth."""
+        return iter(list(self._live.values()))
+
+    def __len__(self) -> int:
+        """Return the number of live processes."""
+        return len(self._live)

@@ -1,0 +1,134 @@
+"""Recovery at open: bring back every process that has not ended, and nothing else.
+
+Reads what lives (processes, accounts, capabilities, asks, unread messages, timers), never history. A process that was parked and has
+no row of its own since then has nothing to do: it is entered under the waits it left. Any other program is ready: it runs again from its
+save point with its tape. Open intents of host processes are left for the broker (`Core` hands them over), because only it may finish a call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from agentos.abi.codec import decode
+from agentos.abi.limits import REPLAY_CACHE_ROWS
+from agentos.abi.records import (
+    AccountRecord, AskRecord, CapRecord, ImageRecord, MessageRecord, PolicyRecord, ProcessRecord, Row, TimerRecord,
+)  # fmt: skip
+from agentos.abi.syscall import Wait
+from agentos.kernel.budget import Account
+from agentos.kernel.lifecycle import link
+from agentos.kernel.process import AgentProcess
+from agentos.kernel.wait import OpenCall
+from agentos.policy import parse_capability
+
+if TYPE_CHECKING:
+    from agentos.kernel.core import Core
+
+__all__ = ["load"]
+
+
+def load(core: Core, *, resume: bool = True) -> list[tuple[AgentProcess, Row]]:
+    """Fill the tables from the store. Returns (host process, open intent) pairs, for the broker to settle.
+
+    Args:
+        core: A core with empty tables.
+        resume: False leaves programs where they are until the host says otherwise.
+    """
+    for image in core.store.current(ImageRecord):
+        core.images.load(image)
+    for policy in core.store.current(PolicyRecord):
+        core.layers.load(policy)
+    records = core.store.current(ProcessRecord, live=True)
+    last_seqs = core.store.last_seqs([record.pid for record in records])
+    _load_processes(core, records, last_seqs)
+    _load_belongings(core)
+    intents = []
+    for process in core.processes:
+        process.last_seq = last_seqs.get(process.pid, 0)
+        if process.hosted:
+            open_intents = core.store.open_intents(process.pid, process.account.record.floor - 1)
+            process.intents = {row.seq: None for row in open_intents}
+            intents += [(process, row) for row in open_intents]
+        elif resume and process.record.state != "paused":
+            _resume(core, process)
+    return intents
+
+
+def _load_processes(core: Core, records: Iterable[ProcessRecord], last_seqs: dict[int, int]) -> None:
+    accounts = {record.pid: record for record in core.store.current(AccountRecord, live=True)}
+    loaded: list[AgentProcess] = []
+    for record in records:
+        parent = _living_parent(core, record)
+        limits = decode(record.limits) if record.limits else {}
+        account = Account(accounts[record.pid], limits, parent.account if parent else None)
+        if last_seqs.get(record.pid, 0) > account.record.seq:
+            _count_tail(core, record.pid, account)
+        loaded.append(link(core, record, account, core.images.by_digest(record.image_digest), parent))
+    for process in reversed(loaded):
+        if process.parent is not None:
+            process.parent.account.adopt(process.account)
+
+
+def _living_parent(core: Core, record: ProcessRecord) -> AgentProcess | None:
+    """Return the nearest ancestor that lives."""
+    ppid = record.ppid
+    while ppid:
+        parent = core.processes.get(ppid)
+        if parent is not None:
+            return parent
+        dead = core.store.get(ProcessRecord, ppid)
+        ppid = dead.ppid if dead else 0
+    return None
+
+
+def _count_tail(core: Core, pid: int, account: Account) -> None:
+    """Add the calls that were made after the account was last written down."""
+    after = account.record.seq
+    while True:
+        rows = core.store.tape(pid, after, REPLAY_CACHE_ROWS)
+        for row in rows:
+            used = {"calls": 1.0} if row.kind in ("call", "intent") and row.outcome != "denied" else {}
+            for name, amount in [*used.items(), *(decode(row.cost).items() if row.cost else ())]:
+                account.own[name] = account.own.get(name, 0) + amount
+                account.used[name] = account.used.get(name, 0) + amount
+            after = row.seq
+        if len(rows) < REPLAY_CACHE_ROWS:
+            return
+
+
+def _load_belongings(core: Core) -> None:
+    for cap in core.store.current(CapRecord, live=True):
+        core.caps.load(cap, parse_capability(cap.text, core.ops), core.processes.find(cap.pid))
+    for ask in core.store.current(AskRecord, live=True):
+        core.asks.load(ask)
+    for message in core.store.current(MessageRecord, live=True):
+        if core.processes.get(message.pid):
+            core.mail.load(message)
+    for timer in core.store.current(TimerRecord, live=True):
+        core.timers.load(timer)
+
+
+def _resume(core: Core, process: AgentProcess) -> None:
+    record = process.record
+    if record.state != "waiting" or not record.waits or process.last_seq > record.seq:
+        core.scheduler.ready(process)
+        return
+    waits, due, doing = decode(record.waits)
+    parked = OpenCall(process, "", [tuple(wait) for wait in waits], due, doing)
+    if any(_has_come(core, wait) for wait in parked.waits):
+        core.scheduler.ready(process)
+        return
+    core.waits.enter(parked)
+
+
+def _has_come(core: Core, wait: Wait) -> bool:
+    """Say whether a reason to wake came while nobody was looking, or could not be told from one."""
+    kind, *key = wait
+    if kind == "child":
+        return core.processes.get(int(key[0])) is None
+    if kind == "ask":
+        return not core.asks.is_pending(int(key[0]))
+    if kind == "message":
+        return core.mail.has(int(key[0]), str(key[1]))
+    return kind != "never"

@@ -1,0 +1,291 @@
+"""The scheduler: which ready process runs next, and when a running one must let others go first.
+
+Protocol. Every tree has a virtual time; each of its calls costs 1/weight of it (start-time fair queueing). Two places use it:
+
+    admission   ready processes are started in order of their tree's virtual time while fewer than ACTIVE_MAX are active
+    the door    a call of a tree that leads the slowest *active* tree by more than FAIR_LEAD_CALLS waits until that one has caught up
+
+Active = running program code or kernel code. A process inside a device, waiting for the disk, or parked is not active, holds nobody
+back, and gets no credit for it: a tree that becomes active again starts from the present. A tree that is active but makes no call for
+STALL_S (it computes, or awaits something foreign) is not waited for either.
+
+INVARIANT no-starvation: a ready process makes its next call after at most FAIR_LEAD_CALLS x weight calls of each other active tree,
+however many processes those have.
+
+There is no task per waiting process and no timer while nobody is held back.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.lowlevel
+
+from agentos.abi.limits import ACTIVE_MAX, FAIR_LEAD_CALLS, RESIDENT_WAITING_MAX, SLICE_S, STEP_LOG_S
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
+    from agentos.kernel.process import AgentProcess
+
+__all__ = ["Scheduler", "Tree"]
+
+log = logging.getLogger("agentos.kernel")
+STALL_S = 0.005
+
+
+class Tree:
+    """What one process tree has had of the kernel. `active` counts its processes that run code right now."""
+
+    __slots__ = ("active", "entered", "number", "share", "stalled", "virtual")
+
+    def __init__(self, number: int, weight: float) -> None:
+        self.number = number
+        self.share = 1.0 / weight
+        self.virtual = 0.0
+        self.active = 0
+        self.entered = False
+        self.stalled = False
+
+
+class Scheduler:
+    """Admits ready processes and paces calls.
+
+    Args:
+        start: ``start(process)`` runs the process's program until it ended or parked.
+        unwind: Called with a waiting process whose task and memory are to be given back.
+        slow: Called with (process, seconds) when a program held the loop for longer than STEP_LOG_S.
+    """
+
+    def __init__(
+        self,
+        start: Callable[[AgentProcess], Coroutine[Any, Any, None]],
+        unwind: Callable[[AgentProcess], None],
+        slow: Callable[[AgentProcess, float], None],
+    ) -> None:
+        self._start = start
+        self._unwind = unwind
+        self._slow = slow
+        self._ready: dict[Tree, deque[AgentProcess]] = {}
+        self._order: list[tuple[float, int, Tree]] = []
+        self._held: list[tuple[float, int, Tree, anyio.Event]] = []
+        self._actives: list[tuple[float, int, Tree]] = []
+        self._resident: dict[AgentProcess, None] = {}
+        self._tick = count()
+        self._floor = 0.0
+        self._charges = 0
+        self._work = anyio.Event()
+        self._held_back = anyio.Event()
+        self._idle: anyio.Event | None = None
+        self.active = 0
+        self.running = 0
+        self.admitting = True
+        self.resident_max = RESIDENT_WAITING_MAX
+
+    # --- admission ----------------------------------------------------------------------------------------------------------
+
+    def ready(self, process: AgentProcess) -> None:
+        """Queue a process that has something to run; one that is just being unwound runs again afterwards."""
+        if process.running:
+            process.rerun = True
+        if process.queued or process.running or process.ended or process.record.state == "paused":
+            return
+        process.queued = True
+        process.state = "ready"
+        queue = self._ready.setdefault(process.tree, deque())
+        queue.append(process)
+        if len(queue) == 1:
+            self._catch_up(process.tree)
+            heapq.heappush(self._order, (process.tree.virtual, next(self._tick), process.tree))
+        self._work.set()
+
+    def withdraw(self, process: AgentProcess) -> None:
+        """Take a queued process out of the queue (it was killed or paused)."""
+        if process.queued:
+            process.queued = False
+            self._ready[process.tree].remove(process)
+
+    async def run(self, tasks: TaskGroup) -> None:
+        """Start ready processes for ever, each as a task of `tasks`."""
+        tasks.start_soon(self._release_stalled)
+        while True:
+            await self._work.wait()
+            self._work = anyio.Event()
+            while self.admitting and self.active < ACTIVE_MAX and (process := self._next()) is not None:
+                self._begin(process, tasks)
+
+    def _next(self) -> AgentProcess | None:
+        while self._order:
+            _, _, tree = heapq.heappop(self._order)
+            queue = self._ready[tree]
+            process = queue.popleft() if queue else None
+            if queue:
+                heapq.heappush(self._order, (tree.virtual + tree.share, next(self._tick), tree))
+            else:
+                del self._ready[tree]
+            if process is not None:
+                process.queued = False
+                return process
+        return None
+
+    def _begin(self, process: AgentProcess, tasks: TaskGroup) -> None:
+        assert not process.running, "a process runs in one task at most"
+        process.running = True
+        process.tree.virtual += process.tree.share
+        self.running += 1
+        self.resume(process)
+        tasks.start_soon(self._run, process)
+
+    async def _run(self, process: AgentProcess) -> None:
+        with anyio.CancelScope() as scope:
+            process.scope = scope
+            try:
+                await self._start(process)
+            finally:
+                process.scope = None
+                process.running = False
+                self.running -= 1
+                self._resident.pop(process, None)
+                self.suspend(process)
+        self._work.set()
+        if process.rerun:
+            process.rerun = False
+            self.ready(process)
+
+    # --- the door -----------------------------------------------------------------------------------------------------------
+
+    def charge(self, process: AgentProcess) -> bool:
+        """Account one call. True when the caller must `await turn(process)` before it goes on."""
+        tree = process.tree
+        virtual = tree.virtual = tree.virtual + tree.share
+        self._charges += 1
+        tree.stalled = False
+        now = time.perf_counter()
+        if now - process.slice_start > SLICE_S:
+            return True
+        return virtual - self._floor > FAIR_LEAD_CALLS * tree.share and self._leads(tree)
+
+    async def turn(self, process: AgentProcess) -> None:
+        """Let others run: until this process's tree no longer leads too far, or just once round the loop."""
+        held = time.perf_counter() - process.slice_start
+        if held > STEP_LOG_S and not process.hosted:
+            self._slow(process, held)
+        tree = process.tree
+        self.suspend(process)
+        try:
+            if self._leads(tree):
+                event = anyio.Event()
+                heapq.heappush(self._held, (tree.virtual, next(self._tick), tree, event))
+                self._held_back.set()
+                await event.wait()
+            else:
+                await anyio.lowlevel.checkpoint()
+        finally:
+            self.resume(process)
+
+    def suspend(self, process: AgentProcess) -> None:
+        """The process stops running code: it waits for the disk, a device or a reason to wake."""
+        tree = process.tree
+        tree.active -= 1
+        self.active -= 1
+        assert tree.active >= 0, "suspended twice"
+        if self._held:
+            self._release()
+        if self._ready:
+            self._work.set()
+        elif self._idle is not None and self.active == 0:
+            self._idle.set()
+
+    @property
+    def is_quiet(self) -> bool:
+        """True when no process is ready or runs code."""
+        return self.active == 0 and not self._ready
+
+    async def quiet(self) -> None:
+        """Wait until no process is ready or runs code (effects and timers may still be under way)."""
+        while not self.is_quiet:
+            if self._idle is None or self._idle.is_set():
+                self._idle = anyio.Event()
+            await self._idle.wait()
+
+    def resume(self, process: AgentProcess) -> None:
+        """The process runs code again."""
+        tree = process.tree
+        tree.active += 1
+        self.active += 1
+        process.slice_start = time.perf_counter()
+        if not tree.entered:
+            self._catch_up(tree)
+            tree.entered = True
+            heapq.heappush(self._actives, (tree.virtual, next(self._tick), tree))
+
+    def waits(self, process: AgentProcess) -> None:
+        """Every call of a running process waits: it may be unwound when too many such processes keep their task."""
+        self._resident.pop(process, None)
+        self._resident[process] = None
+        if len(self._resident) > self.resident_max:
+            oldest = next(iter(self._resident))
+            del self._resident[oldest]
+            self._unwind(oldest)
+
+    def wakes(self, process: AgentProcess) -> None:
+        """The process has something to do again and keeps its task."""
+        self._resident.pop(process, None)
+
+    # --- virtual time -------------------------------------------------------------------------------------------------------
+
+    def _catch_up(self, tree: Tree) -> None:
+        """Waiting earns no credit."""
+        if tree.active <= 1 and tree.virtual < self._floor:
+            tree.virtual = self._floor
+
+    def _leads(self, tree: Tree) -> bool:
+        self._raise_floor()
+        return tree.virtual - self._floor > FAIR_LEAD_CALLS * tree.share
+
+    def _raise_floor(self) -> None:
+        """Bring the floor up to the virtual time of the slowest tree that is active and not stalled."""
+        actives = self._actives
+        while actives:
+            virtual, _, tree = actives[0]
+            if tree.active == 0 or tree.stalled:
+                heapq.heappop(actives)
+                tree.entered = False
+            elif tree.virtual > virtual:
+                heapq.heapreplace(actives, (tree.virtual, next(self._tick), tree))
+            else:
+                break
+        if actives:
+            self._floor = max(self._floor, actives[0][0])
+        elif self._held:
+            self._floor = max(self._floor, self._held[0][0])
+
+    def _release(self) -> None:
+        """Let go those who no longer lead too far."""
+        self._raise_floor()
+        while self._held:
+            virtual, _, tree, event = self._held[0]
+            if virtual - self._floor > FAIR_LEAD_CALLS * tree.share:
+                break
+            heapq.heappop(self._held)
+            event.set()
+
+    async def _release_stalled(self) -> None:
+        """While processes are held back: stop waiting for trees that are active but make no calls."""
+        while True:
+            await self._held_back.wait()
+            self._held_back = anyio.Event()
+            while self._held:
+                charges = self._charges
+                await anyio.sleep(STALL_S)
+                if charges == self._charges:
+                    for _, _, tree in self._actives:
+                        tree.stalled = True
+                self._release()

@@ -1,0 +1,64 @@
+"""obj.*: the handlers of object memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from agentos.abi import labels as label_words
+from agentos.abi.op import OpTable
+from agentos.abi.permit import Permit
+from agentos.abi.syscall import Syscall
+from agentos.abi.values import Ref
+from agentos.memory.objects import ObjectTable
+
+if TYPE_CHECKING:
+    from agentos.store import Store
+
+__all__ = ["syscalls"]
+
+Handler = Callable[[ObjectTable, Permit, dict[str, Any]], Any]
+
+
+def syscalls(store: Store, ops: OpTable, now: Callable[[], float]) -> list[Syscall]:
+    """Return the ops of object memory, bound to a store and a clock."""
+    table = ObjectTable(store, now)
+    handlers: dict[str, Handler] = {"put": _put, "append": _append, "get": _get, "list": _list, "link": _link, "drop": _drop}
+    return [
+        Syscall(ops.find(f"obj.{verb}"), partial(_spend, f"obj.{verb}", handler, table), awaits=False) for verb, handler in handlers.items()
+    ]
+
+
+def _spend(name: str, handler: Handler, table: ObjectTable, permit: Permit, args: dict[str, Any]) -> Any:
+    permit.spend(name)
+    return handler(table, permit, args)
+
+
+def _put(table: ObjectTable, permit: Permit, args: dict[str, Any]) -> Ref:
+    label = permit.process.label | label_words.parse(args["labels"])
+    where = (args["namespace"], args["name"])
+    return table.put(where, args["value"], permit, label=label, type_name=args["type"], if_version=args["if_version"])
+
+
+def _append(table: ObjectTable, permit: Permit, args: dict[str, Any]) -> Ref:
+    return table.append((args["namespace"], args["name"]), args["value"], permit, label=permit.process.label)
+
+
+def _get(table: ObjectTable, permit: Permit, args: dict[str, Any]) -> Any:
+    value, label = table.get((args["namespace"], args["name"]), args["version"])
+    permit.labels |= label
+    return value
+
+
+def _list(table: ObjectTable, permit: Permit, args: dict[str, Any]) -> dict[str, Any]:
+    wanted = {name: args[name] for name in ("type", "tag", "label") if args[name] is not None}
+    return table.list(args["namespace"], wanted, limit=args["limit"], cursor=args["cursor"])
+
+
+def _link(table: ObjectTable, permit: Permit, args: dict[str, Any]) -> None:
+    table.link(args["a"], args["b"], args["kind"], permit)
+
+
+def _drop(table: ObjectTable, permit: Permit, args: dict[str, Any]) -> None:
+    table.drop((args["namespace"], args["name"]), permit)

@@ -1,0 +1,145 @@
+"""The text of a capability -> what it covers.
+
+    fs.read, fs.list /docs/**
+    fs.write /src/** when size <= 64KB uses 20 for 30m depth 1
+    exec.run "pytest **"
+
+Ops are resolved when the text is parsed: a capability for ``fs.*`` covers the ops that exist then, and its canonical text names
+them, so that it covers nothing more after a reopen.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from agentos.abi.op import Op, OpTable
+from agentos.errors import Invalid
+from agentos.policy.capability import CLAUSE, CapSpec, compiled, joined, named
+from agentos.policy.check import check_expression, ops_of, tests_of
+from agentos.policy.cursor import Cursor
+from agentos.policy.lexer import tokenize
+from agentos.policy.parse import op_refs
+from agentos.policy.parse_expr import expression
+from agentos.policy.pattern import compile_pattern
+from agentos.policy.problems import At, Refusal, did_you_mean
+from agentos.policy.syntax import Expr
+
+__all__ = ["parse_capability"]
+
+_TEXT_CHARS_MAX: Final = 65_536
+_OP: Final = r"(?:\*|effect\s+\w+|[A-Za-z_]\w*(?:\.\w+)*(?:\.\*)?)"
+_LATER_OP: Final = r"(?:\*|effect\s+\w+|[A-Za-z_]\w*(?:\.\w+)+(?:\.\*)?|[A-Za-z_]\w*\.\*)"
+_OPS = re.compile(rf"\s*({_OP}(?:\s*,\s*{_LATER_OP})*)(?=\s|$)")
+_SHAPE: Final = "write `OPS PATTERNS when EXPR uses N for DURATION depth N`"
+
+
+def parse_capability(text: str, table: OpTable) -> CapSpec:
+    """Parse the text of a capability; its ops are resolved against `table` now.
+
+    Patterns may stand without quotes; ``,`` parts several. A command pattern runs to the end or to the first clause.
+
+    Raises:
+        Invalid: `invalid.argument` with `field` "capability", naming what is wrong and the nearest known name.
+    """
+    try:
+        return _parse(text, table)
+    except Refusal as refusal:
+        raise _invalid(text, refusal.message, refusal.hint) from refusal
+
+
+def _invalid(text: str, message: str, hint: str) -> Invalid:
+    return Invalid("argument", f"capability `{text[:200]}`: {message}", hint=hint or _SHAPE, field="capability")
+
+
+def _parse(text: str, table: OpTable) -> CapSpec:
+    if len(text) > _TEXT_CHARS_MAX:
+        raise _invalid(text, f"it is longer than {_TEXT_CHARS_MAX} characters", "make several")
+    match = _OPS.match(text)
+    if match is None:
+        raise _invalid(text, "it starts with no op", _SHAPE)
+    refs = op_refs(Cursor(tokenize(match.group(1))))
+    ops = {op.name: op for ref in refs for op in ops_of(ref.text, table, ref.at)}
+    is_command = all(template.kind == "argv" for op in ops.values() for template in op.resources)
+    patterns, tail = _patterns(text, text[match.end() :], is_command=is_command)
+    test, uses, ttl_s, depth = _clauses(text, Cursor(tokenize(tail)))
+    for op in ops.values():
+        _check(text, op, patterns, test)
+    tests = () if test is None else joined((test,))
+    return named(CapSpec("", frozenset(ops), patterns, uses, ttl_s, depth, table, tests))
+
+
+def _patterns(whole: str, rest: str, *, is_command: bool) -> tuple[tuple[str, ...], str]:
+    """Split what follows the ops into patterns and clauses. A quoted pattern ends at its quote."""
+    found: list[str] = []
+    rest = rest.strip()
+    while rest:
+        if rest.startswith('"'):
+            end = _closing_quote(whole, rest)
+            found.append(str(Cursor(tokenize(rest[:end])).need_kind("string", "a pattern").value))
+            rest = rest[end:].lstrip()
+        else:
+            tail = CLAUSE.search(rest)
+            comma = rest.find(",")
+            end = min(tail.start() if tail else len(rest), comma if comma >= 0 else len(rest))
+            if end > 0:
+                found.append(_unquoted(whole, rest[:end].strip(), is_command=is_command))
+            rest = rest[end:].lstrip()
+        if not rest.startswith(","):
+            break
+        rest = rest[1:].lstrip()
+        if not rest:
+            raise _invalid(whole, "a pattern is missing after `,`", _SHAPE)
+    if any(not pattern for pattern in found):
+        raise _invalid(whole, "a pattern is empty", _SHAPE)
+    return tuple(dict.fromkeys(found)), rest
+
+
+def _unquoted(whole: str, pattern: str, *, is_command: bool) -> str:
+    word, space, rest = pattern.partition(" ")
+    if space and not is_command:
+        hint = did_you_mean(rest.split()[0], ("when", "uses", "for", "depth"), 'put a pattern with spaces in `"`')
+        raise _invalid(whole, f"`{rest.strip()}` after the pattern `{word}` means nothing", hint)
+    return pattern
+
+
+def _closing_quote(whole: str, rest: str) -> int:
+    match = re.match(r'"(?:[^"\\]|\\.)*"', rest)
+    if match is None:
+        raise _invalid(whole, "a quote is not closed", 'close it with `"`')
+    return match.end()
+
+
+def _clauses(whole: str, cursor: Cursor) -> tuple[Expr | None, int | None, float | None, int | None]:
+    test = expression(cursor) if cursor.accept_word("when") else None
+    found: dict[str, float] = {}
+    while word := cursor.accept_word("uses", "for", "depth"):
+        if word.text in found:
+            raise _invalid(whole, f"`{word.text}` is given twice", _SHAPE)
+        kind = "time" if word.text == "for" else "number"
+        value = cursor.need_kind(kind, "a duration such as `30m`" if kind == "time" else "a whole number").value
+        if value < (0 if word.text == "depth" else 1e-3) or (kind == "number" and not isinstance(value, int)):
+            raise _invalid(whole, f"`{word.text} {value}` is out of range", "uses from 1, depth from 0, durations above 0")
+        found[word.text] = value
+    if cursor.token.kind != "end":
+        cursor.fail("when, uses, for or depth", known=("when", "uses", "for", "depth"), hint=_SHAPE)
+    uses, depth = found.get("uses"), found.get("depth")
+    return test, None if uses is None else int(uses), found.get("for"), None if depth is None else int(depth)
+
+
+def _check(text: str, op: Op, patterns: tuple[str, ...], test: Expr | None) -> None:
+    kinds = sorted({template.kind for template in op.resources})
+    for pattern in patterns:
+        if not any(compiled((pattern,), kind) for kind in kinds):
+            try:
+                compile_pattern(kinds[0], pattern)
+            except Invalid as error:
+                raise _invalid(text, f"{error.message} (for {op.name})", error.hint) from error
+    if test is None:
+        return
+    check_expression(test, op, {})
+    for leaf in tests_of(test):
+        if leaf.attr in op.late or leaf.attr.startswith("proc."):
+            raise Refusal(
+                "E012", f"a capability cannot test `{leaf.attr}`", At(1, 1), hint="test arguments here, the rest in a policy"
+            )

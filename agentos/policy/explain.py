@@ -1,0 +1,187 @@
+"""Why a call was decided as it was: per layer the rules that applied or nearly did, and the closest change that would allow it.
+
+The same compiled rules answer here as in `decide`; nothing is decided a second way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from agentos.abi.op import Op
+from agentos.abi.resource import Resource
+from agentos.policy.attributes import attribute_of
+from agentos.policy.check import tests_of
+from agentos.policy.conditions import compile_condition
+from agentos.policy.layer import BoundRule, Layer
+from agentos.policy.syntax import And, Expr
+from agentos.policy.unparse import expr_text, quoted, rule_text
+from agentos.policy.verdict import Verdict
+
+__all__ = ["Explanation", "LayerLines", "RuleLine", "explain_call"]
+
+_NEAR_MAX: Final = 3
+_VALUE_CHARS_MAX: Final = 80
+
+Call = tuple[Mapping[str, Any], Mapping[str, Any], frozenset[str]]
+"""Arguments, facts, and the late attributes that are known."""
+
+
+@dataclass(frozen=True, slots=True)
+class RuleLine:
+    """One rule: `decides`, `applies` (but a stronger one decides), or why it does not: `condition`, `pattern`."""
+
+    where: str
+    text: str
+    state: Literal["decides", "applies", "condition", "pattern"]
+    why: str
+
+    def __str__(self) -> str:
+        """Return the line as `explain` prints it."""
+        mark = {"decides": "=>", "applies": " +", "condition": " -", "pattern": " -"}[self.state]
+        return f"  {mark} {self.where}  {self.text}" + (f"   ({self.why})" if self.why else "")
+
+
+@dataclass(frozen=True, slots=True)
+class LayerLines:
+    """What one layer says about one resource."""
+
+    layer: str
+    kind: str
+    resource: str
+    outcome: str
+    lines: tuple[RuleLine, ...]
+
+    def __str__(self) -> str:
+        """Return the block as `explain` prints it."""
+        decided = any(line.state == "decides" for line in self.lines)
+        default = "" if decided else " by default" if self.kind == "policy" else ", nothing here restricts it"
+        return "\n".join([f"{self.kind} {self.layer}: {self.outcome}{default}", *map(str, self.lines)])
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The verdict with its reasons. `change` is the closest change that would allow the call, empty when it is allowed."""
+
+    op: str
+    resources: tuple[str, ...]
+    verdict: Verdict
+    layers: tuple[LayerLines, ...]
+    change: str
+
+    def __str__(self) -> str:
+        """Return the whole explanation as a person reads it."""
+        verdict = self.verdict
+        head = f"{self.op} {' '.join(self.resources)}: {verdict.outcome}"
+        if verdict.rule:
+            head += f" by {verdict.rule}" + (f" ({verdict.because})" if verdict.because else "")
+        else:
+            head += ", no policy layer: capabilities alone decide"
+        blocks = [head, *map(str, self.layers)]
+        return "\n".join([*blocks, f"closest change: {self.change}"] if self.change else blocks)
+
+
+def explain_call(layers: Sequence[Layer], verdict: Verdict, op: Op, resources: tuple[Resource, ...], call: Call) -> Explanation:
+    """Explain `verdict`, which `layers` gave for the call."""
+    blocks = tuple(_layer_lines(layer, op, resource, call) for resource in resources for layer in layers)
+    change = "" if verdict.outcome == "allow" else _change(layers, verdict, op, resources, call)
+    return Explanation(op.name, tuple(resource.text for resource in resources), verdict, blocks, change)
+
+
+def _layer_lines(layer: Layer, op: Op, resource: Resource, call: Call) -> LayerLines:
+    applying: list[BoundRule] = []
+    failing: list[tuple[BoundRule, str]] = []
+    elsewhere: list[BoundRule] = []
+    for rule in layer.rules_for(op):
+        if not _matches(rule, resource):
+            elsewhere.append(rule)
+        elif rule.applies(*call):
+            applying.append(rule)
+        else:
+            failing.append((rule, "; ".join(_failing(rule, op, call))))
+    applying.sort(key=lambda rule: rule.rank)
+    lines = [_line(rule, "applies" if number else "decides", _unknowns(rule, op, call)) for number, rule in enumerate(applying)]
+    lines += [_line(rule, "condition", why) for rule, why in failing]
+    elsewhere.sort(key=lambda rule: -_nearness(rule, resource))
+    lines += [_line(rule, "pattern", f"does not match {resource.text}") for rule in elsewhere[:_NEAR_MAX]]
+    outcome = applying[0].checked.rule.outcome if applying else layer.default(op).outcome
+    return LayerLines(layer.name, layer.kind, resource.text, outcome, tuple(lines))
+
+
+def _line(rule: BoundRule, state: Literal["decides", "applies", "condition", "pattern"], why: str) -> RuleLine:
+    return RuleLine(rule.checked.where, rule_text(rule.checked.rule), state, why)
+
+
+def _matches(rule: BoundRule, resource: Resource) -> bool:
+    if rule.patterns is None:
+        return True
+    return any(pattern.covers(resource) if rule.granting else pattern.matches(resource) for pattern in rule.patterns)
+
+
+def _nearness(rule: BoundRule, resource: Resource) -> int:
+    """Return the length of the longest text that a pattern of the rule and the resource start with."""
+    longest = 0
+    for pattern in rule.patterns or ():
+        pairs = zip(pattern.text, resource.text, strict=False)
+        longest = max(longest, next((at for at, (mine, its) in enumerate(pairs) if mine != its), len(pattern.text)))
+    return longest
+
+
+def _failing(rule: BoundRule, op: Op, call: Call) -> Iterator[str]:
+    """Iterate over the parts of the rule's condition that keep it from applying, each with the values it saw."""
+    statement = rule.checked.rule
+    for word, expr, wanted in (("", statement.when, True), ("unless ", statement.unless, False)):
+        for part in expr.items if isinstance(expr, And) and wanted else (expr,) if expr is not None else ():
+            value = compile_condition(part, op, rule.checked.sets, ignored=wanted)(*call)
+            if value is not wanted:
+                state = {True: "true", False: "false", None: "unknown"}[value]
+                yield f"`{word}{expr_text(part)}` is {state}: {_values(part, op, call)}"
+
+
+def _unknowns(rule: BoundRule, op: Op, call: Call) -> str:
+    if not rule.has_condition or rule.test(*call) is not None:
+        return ""
+    expr = rule.checked.rule.when or rule.checked.rule.unless
+    return f"its condition is unknown, which counts as true in a deny: {_values(expr, op, call)}" if expr else ""
+
+
+def _values(expr: Expr, op: Op, call: Call) -> str:
+    args, facts, late = call
+    shown: dict[str, str] = {}
+    for test in tests_of(expr):
+        attribute = attribute_of(op, test.attr, test.at)
+        value = attribute.get(args, facts)
+        text = "not known yet" if attribute.late and test.attr not in late else "absent" if value is None else repr(value)
+        shown[test.attr] = text if len(text) <= _VALUE_CHARS_MAX else text[:_VALUE_CHARS_MAX] + "..."
+    return ", ".join(f"{name} is {text}" for name, text in shown.items())
+
+
+def _change(layers: Sequence[Layer], verdict: Verdict, op: Op, resources: tuple[Resource, ...], call: Call) -> str:
+    layer = next(layer for layer in layers if layer.name == verdict.layer)
+    if verdict.outcome == "ask":
+        return f"a person approves the ask of {verdict.rule}"
+    if not verdict.rule.endswith(":default"):
+        return _lift(layer, verdict, op, call)
+    for resource in resources:
+        for rule in layer.rules_for(op):
+            if rule.checked.rule.outcome != "deny" and _matches(rule, resource) and not rule.applies(*call):
+                return f"arguments that {rule.checked.where} allows: {'; '.join(_failing(rule, op, call))}"
+    open_resource = next((item for item in resources if not _granted(layer, op, item, call)), resources[0])
+    sinks = f" any {', '.join(sorted(op.sinks))}" if op.sinks else ""
+    return f"add to {layer.source}: allow {op.name} {quoted(open_resource.text)}{sinks}"
+
+
+def _granted(layer: Layer, op: Op, resource: Resource, call: Call) -> bool:
+    return any(_matches(rule, resource) and rule.applies(*call) for rule in layer.rules_for(op))
+
+
+def _lift(layer: Layer, verdict: Verdict, op: Op, call: Call) -> str:
+    rule = next(rule for rule in layer.rules_for(op) if rule.checked.where == verdict.rule)
+    text = rule_text(rule.checked.rule)
+    if not rule.has_condition:
+        return f"only a change of {verdict.rule} can: {text}"
+    statement = rule.checked.rule
+    parts = [expr_text(expr) for expr in (statement.when, statement.unless) if expr is not None]
+    seen = "; ".join(_values(expr, op, call) for expr in (statement.when, statement.unless) if expr is not None)
+    return f"arguments to which {verdict.rule} does not apply (`{'`, `'.join(parts)}`; {seen})"

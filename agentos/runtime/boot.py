@@ -1,0 +1,183 @@
+"""Boot and shutdown: from a path to a running kernel and back.
+
+INVARIANT nothing-outlives-the-runtime: every task belongs to the one task group that `Open` holds; leaving the block ends them all.
+
+Leaving: running effects get `grace_s`, then they are cancelled and settle by their effect class; programs stop where they are and go on
+from their journal when the store is opened again; nothing dies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from anyio.abc import TaskGroup
+
+from agentos.abi.limits import GRACE_S, THREADS_MAX
+from agentos.abi.ops import builtin
+from agentos.abi.protocols import Clock
+from agentos.abi.records import Change
+from agentos.broker.broker import Broker
+from agentos.errors import Invalid
+from agentos.kernel import ops as kernel_ops
+from agentos.kernel import recovery
+from agentos.kernel.core import Core
+from agentos.kernel.run import install
+from agentos.kernel.slots import Slots
+from agentos.memory import ops as memory_ops
+from agentos.programs.registry import Program, Programs
+from agentos.programs.runner import ProgramRunner
+from agentos.runtime.clock import SystemClock
+from agentos.runtime.kernel import Kernel
+from agentos.runtime.places import default_store, refuse_inside, virtual_mounts
+from agentos.runtime.policies import as_policies
+from agentos.store import Store, open_store
+
+if TYPE_CHECKING:
+    from agentos.devices.app import Device
+
+__all__ = ["Open"]
+
+MODES = ("ask", "plan", "noninteractive")
+
+
+class Open:
+    """The async context manager that `agentos.open` returns; see INTERFACE in the docs for its parameters."""
+
+    def __init__(
+        self,
+        store: str | Path | None = None,
+        *,
+        workspace: str | Path = ".",
+        mounts: Mapping[str, Any] | None = None,
+        devices: Mapping[str, Device] | None = None,
+        programs: Iterable[Program] = (),
+        models: Mapping[str, Any] | None = None,
+        policy: Any = None,
+        durability: str = "strict",
+        resume: bool = True,
+        mode: str = "ask",
+        clock: Clock | None = None,
+        seed: int | None = None,
+        grace_s: float = GRACE_S,
+        control: bool = True,
+    ) -> None:
+        if mode not in MODES:
+            raise Invalid("argument", f"there is no mode `{mode}`", hint=f"use {', '.join(MODES)}", field="mode")
+        if models:
+            raise Invalid("argument", "this version has no model device", hint="leave models= out", field="models")
+        self._mounts = virtual_mounts(workspace, mounts or {})
+        self._where = store if store is not None else default_store(Path(workspace))
+        self._devices = dict(devices or {})
+        self._programs = tuple(programs)
+        self._policies = as_policies(policy)
+        self._durability = durability
+        self._resume = resume
+        self._mode = mode
+        self._clock = clock or SystemClock()
+        self._grace_s = grace_s
+        self._control = control
+        self._closers: list[Callable[[], None]] = []
+        self._tasks: TaskGroup
+
+    async def __aenter__(self) -> Kernel:
+        """Open the store, bring every living process back, and start."""
+        if str(self._where) != ":memory:":
+            refuse_inside(Path(self._where), self._mounts)
+        store = open_store(self._where, durability=self._durability, clock=self._clock)
+        self._closers.append(store.close)
+        try:
+            self._kernel = self._boot(store)
+        except BaseException:
+            self._close()
+            raise
+        self._tasks = anyio.create_task_group()
+        await self._tasks.__aenter__()
+        await self._start(store)
+        return self._kernel
+
+    def _boot(self, store: Store) -> Kernel:
+        from agentos.devices.fs import FileSystem  # noqa: PLC0415 - only a kernel that runs needs the device
+
+        table = builtin()
+        mounted = [syscall for name, device in self._devices.items() for syscall in device.syscalls(name)]
+        for syscall in mounted:
+            table.add(syscall.op)
+        core = Core(store, self._clock, table, self._policies, self._mode)
+        core.layers.stack(())
+        install(core)
+        files = FileSystem(self._mounts)
+        self._closers.insert(0, files.close)
+        core.slots["thread"] = Slots("thread", THREADS_MAX)
+        broker = Broker(core, [*kernel_ops.syscalls(core), *memory_ops.syscalls(store, table, self._clock.now), *files.syscalls(), *mounted])
+        programs = Programs(self._programs)
+        core.runner = ProgramRunner(broker, programs)
+        self._orphans = recovery.load(core, resume=self._resume)
+        return Kernel(core, broker, programs)
+
+    async def _start(self, store: Store) -> None:
+        kernel, tasks = self._kernel, self._tasks
+        core = kernel.core
+        core.note(0, "boot", {"epoch": store.epoch})
+        tasks.start_soon(store.journal.run)
+        tasks.start_soon(core.scheduler.run, tasks)
+        tasks.start_soon(core.waits.run, self._clock)
+        _withdraw_host_asks(core)
+        for process, intent in self._orphans:
+            tasks.start_soon(kernel.broker.settle_orphan, process, intent)
+        if self._control and store.path is not None:
+            from agentos.runtime.control import serve  # noqa: PLC0415 - needs the kernel's whole API
+
+            await tasks.start(serve, kernel, store.path)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        """Let effects end, stop every task, write everything down and give the store back."""
+        core = self._kernel.core
+        core.closing = True
+        core.scheduler.admitting = False
+        try:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(self._grace_s):
+                while core.effects:
+                    await anyio.sleep(0.005)
+            self._tasks.cancel_scope.cancel()
+            await self._end_tasks()
+        finally:
+            core.events.close()
+            self._close()
+        return None
+
+    async def _end_tasks(self) -> None:
+        """Wait for the task group; a panic in one of its tasks is raised as itself, not as a group of one."""
+        try:
+            await self._tasks.__aexit__(None, None, None)
+        except BaseExceptionGroup as group:
+            raise _only(group) from None
+
+    def _close(self) -> None:
+        for close in self._closers:
+            close()
+        self._closers.clear()
+
+
+def _only(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    while isinstance(group, BaseExceptionGroup) and len(group.exceptions) == 1:
+        inner = group.exceptions[0]
+        if not isinstance(inner, BaseExceptionGroup):
+            return inner
+        group = inner
+    return group
+
+
+def _withdraw_host_asks(core: Core) -> None:
+    """Withdraw the approvals of host calls without a key: after a crash nobody can come back for them."""
+    for record in core.asks:
+        process = core.processes.get(record.pid)
+        if process is not None and record.number.startswith("h") and record.kind != "unknown_outcome":
+            changes: list[Change] = []
+            core.asks.close(record, "withdrawn", changes)
+            core.note(record.pid, "withdrawn", {"call": record.number}, changes, ask=record.ask)

@@ -1,0 +1,38 @@
+"""A dry run, told to people: the capability, every layer's word, and what would allow the call."""
+
+from __future__ import annotations
+
+from agentos.broker.request import Request
+from agentos.errors import Denied
+from agentos.kernel.process import AgentProcess
+from agentos.policy import Verdict
+from agentos.runtime.outcome import Decision
+
+__all__ = ["decision_of"]
+
+
+def decision_of(process: AgentProcess, call: Request, verdict: Verdict | None, denied: Denied | None) -> Decision:
+    """Return the decision of a call that was decided but not made."""
+    if denied is not None:
+        outcome, code, rule, because = "deny", denied.code, denied.rule or "", denied.message
+    elif verdict is None:
+        outcome, code, rule, because = "allow", "", "", "no policy layer: capabilities alone decide"
+    else:
+        outcome, code, rule, because = verdict.outcome, "", verdict.rule, verdict.because or ""
+    return Decision(outcome, code, rule, because, call.cap.cap if call.cap else None, _explain(process, call, denied))
+
+
+def _explain(process: AgentProcess, call: Request, denied: Denied | None) -> str:
+    lines = [f"process {process.pid} ({process.record.image}): {call.op.name} {call.resource_text}"]
+    if call.cap is not None:
+        lines.append(f"  capability {call.cap.cap}: {call.cap.record.text}")
+    elif denied is not None and denied.code == "denied.capability":
+        lines.append(f"  capability: none covers it; {denied.hint}")
+    else:
+        lines.append("  capability: none needed, a right over itself")
+    if process.stack.layers:
+        explanation = process.stack.explain(call.op, call.resources, call.args, process.facts)
+        lines += [f"  {line}" for line in str(explanation).splitlines()]
+    else:
+        lines.append("  policy: no layer; capabilities alone decide")
+    return "\n".join(lines)

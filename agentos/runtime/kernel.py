@@ -1,0 +1,281 @@
+"""`Kernel`: the embedded API. One per store, made by `agentos.open`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+
+from agentos.abi.image import AgentImage
+from agentos.abi.records import AccountRecord, AskRecord, Change, ProcessRecord
+from agentos.abi.values import CapInfo, Event, ProcessInfo
+from agentos.errors import Invalid
+from agentos.kernel.ask import Answer, Ask, as_ask
+from agentos.kernel.core import Core
+from agentos.kernel.event import event_of
+from agentos.kernel.info import from_record, info
+from agentos.kernel.lifecycle import Birth, spawn
+from agentos.policy import parse_capability
+from agentos.runtime.audit import entries
+from agentos.runtime.decision import decision_of
+from agentos.runtime.images import load_image
+from agentos.runtime.outcome import Decision, Entry
+from agentos.runtime.policies import as_policies
+from agentos.runtime.process import Process
+
+if TYPE_CHECKING:
+    from agentos.broker.broker import Broker
+    from agentos.devices.app import Device
+    from agentos.programs.registry import Programs
+    from agentos.store import AuditReport
+
+__all__ = ["Kernel"]
+
+_PAGE = 500
+
+
+class Kernel:
+    """A running kernel. Every method that changes something returns once the change is durable."""
+
+    def __init__(self, core: Core, broker: Broker, programs: Programs) -> None:
+        self.core = core
+        self.broker = broker
+        self.programs = programs
+
+    # --- processes ----------------------------------------------------------------------------------------------------------
+
+    async def spawn(
+        self,
+        image: str | Path | AgentImage,
+        *,
+        goal: Any = None,
+        args: dict[str, Any] | None = None,
+        parent: int | Process | None = None,
+        grant: Sequence[str] | None = None,
+        policy: Any = None,
+        budget: dict[str, Any] | None = None,
+        name: str | None = None,
+        weight: float = 1,
+        deadline_s: float | None = None,
+        snapshot: str = "changed",
+    ) -> Process:
+        """Start a process and return its handle.
+
+        Args:
+            image: Path of a manifest, ``name:version``, digest, or an `agentos.Image`.
+            goal: What it is for; trusted text.
+            args: Arguments of its program.
+            parent: Process it becomes a child of. Then only what `grant` names is derived from the parent's capabilities.
+            grant: Capability texts; None is what the image requests (nothing, with a parent).
+            policy: Layer or layers pushed on top of its stack.
+            budget: Limits by resource: tokens, usd, wall_s, calls, children, depth, rss_bytes.
+            name: What `ps` calls it.
+            weight: Share of admissions and slots of its tree.
+            deadline_s: Seconds after which it is ended with `unavailable.timeout`.
+            snapshot: How commands it runs are made undoable; kept for it.
+
+        Raises:
+            Invalid: a bad image, policy, budget or capability text.
+            Denied: the parent does not hold what is granted.
+        """
+        core = self.core
+        changes: list[Change] = []
+        found = self._image(image, changes)
+        above = None if parent is None else core.processes.find(parent.pid if isinstance(parent, Process) else parent)
+        birth = Birth(
+            goal=goal, args=args, grant=() if grant is None and above is not None else grant,
+            layers=[core.layers.compile(p) for p in as_policies(policy)], budget=budget, name=name, weight=weight,
+            deadline=core.clock.now() + deadline_s if deadline_s is not None else 0.0, options={"snapshot": snapshot},
+        )  # fmt: skip
+        process = spawn(core, found, birth, above, changes)
+        seq = core.note(process.pid, "spawned", {"image": found.ref, "parent": process.record.ppid, "name": process.record.name}, changes)
+        await core.journal.durable(seq)
+        return Process(self, process.pid)
+
+    def _image(self, image: str | Path | AgentImage, changes: list[Change]) -> AgentImage:
+        if not isinstance(image, AgentImage):
+            image = load_image(self.core, image, changes)
+        return self.core.images.register(image, changes, self.core.clock.now())
+
+    async def register(self, image: str | Path | AgentImage) -> str:
+        """Register an image and return its ``name:version``."""
+        changes: list[Change] = []
+        found = self._image(image, changes)
+        await self.core.journal.durable(self.core.note(0, "image", {"image": found.ref, "digest": found.digest}, changes))
+        return found.ref
+
+    def process(self, pid: int) -> Process:
+        """Return the handle of a process, alive or ended.
+
+        Raises:
+            Invalid: there never was one of that pid.
+        """
+        if self.core.processes.get(pid) is None and self.core.store.get(ProcessRecord, pid) is None:
+            raise Invalid("argument", f"there is no process {pid}", hint="see `agentos ps --all`", pid=pid)
+        return Process(self, pid)
+
+    async def ps(self, *, all: bool = False) -> list[ProcessInfo]:  # noqa: A002 - frozen by the command line's --all
+        """Return the live processes in order of birth; with `all`, ended ones too."""
+        live = {process.pid: info(self.core, process) for process in self.core.processes}
+        if not all:
+            return list(live.values())
+        store = self.core.store
+        return [live.get(r.pid) or from_record(r, store.get(AccountRecord, r.pid)) for r in store.current(ProcessRecord, live=None)]
+
+    async def tree(self, pid: int | None = None) -> list[ProcessInfo]:
+        """Return a process and its live descendants, parents first; without `pid`, every tree."""
+        if pid is None:
+            roots = [process for process in self.core.processes if process.parent is None]
+        else:
+            roots = [self.core.processes.find(pid)]
+        return [info(self.core, process) for root in roots for process in (root, *root.descendants())]
+
+    # --- authority ----------------------------------------------------------------------------------------------------------
+
+    async def grant(self, pid: int, text: str) -> int:
+        """Mint a capability for a process and return its handle: the host's right only."""
+        core = self.core
+        holder = core.processes.find(pid)
+        changes: list[Change] = []
+        cap = core.caps.mint(holder, parse_capability(text, core.ops), changes, now=core.clock.now())
+        await core.journal.durable(core.note(pid, "granted", {"text": cap.record.text}, changes, cap=cap.cap))
+        return cap.cap
+
+    async def revoke(self, cap: int) -> int:
+        """Revoke a capability and everything derived from it; returns how many ended.
+
+        Raises:
+            Invalid: there is no live capability of that handle.
+        """
+        core = self.core
+        found = core.caps.get(cap)
+        if found is None:
+            raise Invalid("argument", f"there is no live capability {cap}", hint="see `agentos caps`", cap=cap)
+        changes: list[Change] = []
+        ended = core.caps.revoke(found, changes)
+        await core.journal.durable(core.note(found.holder.pid, "revoked", {"ended": ended}, changes, cap=cap))
+        return ended
+
+    async def caps(self, pid: int | None = None) -> list[CapInfo]:
+        """Return the live capabilities of one process, or all."""
+        return [cap.info() for cap in self.core.caps if pid is None or cap.record.pid == pid]
+
+    def check(self, pid: int, op: str, /, **args: Any) -> Decision:
+        """Decide a call without making it: no effect, no journal row.
+
+        Raises:
+            Invalid: the op or its arguments are wrong.
+        """
+        process = self.core.processes.find(pid)
+        return decision_of(process, *self.broker.check(process, op, args))
+
+    # --- people -------------------------------------------------------------------------------------------------------------
+
+    async def asks(self, state: str | None = "pending") -> list[Ask]:
+        """Return the asks in a state (pending, decided, consumed, withdrawn, expired; None: all), oldest first."""
+        if state in ("pending", "decided"):
+            return [as_ask(record) for record in self.core.asks if record.state == state]
+        records = self.core.store.current(AskRecord, live=None)
+        return [as_ask(record) for record in records if state is None or record.state == state]
+
+    async def answer(
+        self, ask_id: int, verdict: str, *, by: str, scope: str = "once", edit: dict[str, Any] | None = None, reason: str | None = None,
+        **value: Any,
+    ) -> Ask:  # fmt: skip
+        """Answer an ask.
+
+        Args:
+            ask_id: Which.
+            verdict: approve or deny.
+            by: Who answers.
+            scope: How far the answer reaches; ``once``.
+            edit: Arguments to change; the changed call is decided again.
+            reason: Told to the agent.
+            value: `value=` answers a question, or says what an unknown effect came to.
+
+        Raises:
+            Invalid: it is not pending, or the answer does not fit.
+        """
+        if set(value) - {"value"}:
+            raise Invalid("argument", f"answer has no argument `{min(set(value) - {'value'})}`", hint="value=...", field="value")
+        core = self.core
+        answer = Answer(verdict, by, scope, edit, value.get("value"), "value" in value, reason, core.clock.now())
+        changes: list[Change] = []
+        record = core.asks.answer(ask_id, answer, changes)
+        seq = core.note(record.pid, "answered", {"verdict": verdict, "by": by}, changes, ask=ask_id, rule=record.rule)
+        await core.journal.durable(seq)
+        core.waits.wake(("ask", ask_id))
+        return as_ask(record)
+
+    # --- looking ------------------------------------------------------------------------------------------------------------
+
+    async def audit(
+        self, *, since: int = 0, pid: int | None = None, op: str | None = None, outcome: str | None = None
+    ) -> AsyncIterator[Entry]:
+        """Yield the audit trail after row `since`, one entry per call, denials included."""
+        for entry in entries(self.core.store, since=since, pid=pid, op=op, outcome=outcome):
+            yield entry
+
+    async def verify_audit(self, head: str | None = None) -> AuditReport:
+        """Check the whole hash chain, against the stored head and, if given, one kept elsewhere (``SEQ:HEX``)."""
+        self.core.journal.flush()
+        return await anyio.to_thread.run_sync(self.core.store.verify, head)
+
+    async def events(self, since: int | None = None) -> AsyncIterator[Event]:
+        """Yield what happens, as it happens; with `since`, first what happened after that row."""
+        core = self.core
+        follower = core.events.follow()
+        seen = core.journal.head if since is None else since
+        async with follower:
+            if since is not None:
+                for event in _past(core, since):
+                    seen = event.seq
+                    yield event
+            async for event in follower:
+                if event.seq > seen:
+                    yield event
+
+    async def run_until_idle(self, timeout_s: float | None = None) -> None:
+        """Wait until nothing is ready, running or due; waiting on people or far timers is idle.
+
+        Raises:
+            TimeoutError: it was not idle within `timeout_s` seconds; nothing was touched.
+        """
+        core = self.core
+        with anyio.fail_after(timeout_s):
+            while True:
+                await core.scheduler.quiet()
+                await anyio.lowlevel.checkpoint()
+                due = core.waits.next_due()
+                is_due = due is not None and due <= core.clock.now()
+                if core.scheduler.is_quiet and not core.effects and not is_due:
+                    break
+                await core.scheduler.quiet() if not core.scheduler.is_quiet else await anyio.sleep(0.001)
+        core.journal.flush()
+
+    # --- mounting -----------------------------------------------------------------------------------------------------------
+
+    def mount(self, name: str, device: Device) -> None:
+        """Mount a device: its ops become syscalls ``NAME.op``.
+
+        Raises:
+            Invalid: `invalid.op`, an op is refused or its name is taken.
+        """
+        for syscall in device.syscalls(name):
+            self.core.ops.add(syscall.op)
+            self.broker.door.serve(syscall)
+
+
+def _past(core: Core, since: int) -> Iterable[Event]:
+    while True:
+        rows = core.store.rows(since, _PAGE)
+        for row in rows:
+            since = row.seq
+            yield event_of(row)
+        if len(rows) < _PAGE:
+            return
+

@@ -1,0 +1,87 @@
+"""Where things live on the host: the default store, the control socket, and which folders are mounted where.
+
+INVARIANT state-is-outside-mounts: the store and everything beside it lies in no mount, so no process can reach it through fs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from agentos.errors import Invalid
+
+__all__ = ["control_path", "default_store", "refuse_inside", "state_folder", "virtual_mounts"]
+
+_SOCKET_PATH_MAX = 100  # bytes; sun_path has 108
+
+
+def state_folder() -> Path:
+    """Return the user's folder for agentos: ``$AGENTOS_STATE``, else ``$XDG_STATE_HOME/agentos``, else ``~/.local/state/agentos``."""
+    given = os.environ.get("AGENTOS_STATE")
+    if given:
+        return Path(given)
+    base = os.environ.get("XDG_STATE_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "state") / "agentos"
+
+
+def default_store(workspace: Path) -> Path:
+    """Return the store of a workspace: one file per real path, in the user's state folder."""
+    real = workspace.resolve()
+    return state_folder() / f"{real.name or 'root'}-{_short_hash(str(real))}" / "store.db"
+
+
+def control_path(store: Path) -> Path:
+    """Return the control socket of a store: in a 0700 folder of the state folder, short enough for a socket address."""
+    name = f"{_short_hash(str(store.resolve()))}.sock"
+    path = state_folder() / "run" / name
+    if len(str(path).encode()) <= _SOCKET_PATH_MAX:
+        return path
+    return Path(f"/tmp/agentos-{os.getuid()}") / name  # noqa: S108 - made 0700 and checked to be ours before use
+
+
+def virtual_mounts(workspace: str | Path, mounts: Mapping[str, Any]) -> dict[str, tuple[Path, bool]]:
+    """Return virtual prefix -> (host folder, read-only).
+
+    Raises:
+        Invalid: a mount that is not a folder, or a name with a slash.
+    """
+    found = {"/": (_folder("workspace", workspace), False)}
+    for name, place in mounts.items():
+        if not name or "/" in name or name in (".", ".."):
+            raise Invalid("argument", f"`{name}` is not a mount name", hint="it appears under /mnt/NAME", field="mounts")
+        path, mode = place if isinstance(place, tuple) else (place, "rw")
+        if mode not in ("ro", "rw"):
+            raise Invalid("argument", f"mount `{name}` has mode `{mode}`", hint="ro or rw", field="mounts")
+        found[f"/mnt/{name}"] = (_folder(name, path), mode == "ro")
+    return found
+
+
+def refuse_inside(store: Path, mounts: Mapping[str, tuple[Path, bool]]) -> None:
+    """Refuse a store that a process could reach.
+
+    Raises:
+        Invalid: `invalid.store`, reason in_mount.
+    """
+    real = store.resolve()
+    for prefix, (folder, _) in mounts.items():
+        if real.is_relative_to(folder):
+            raise Invalid(
+                "store",
+                f"store `{store}` lies inside the mount `{prefix}` ({folder})",
+                hint="keep the store outside every mount: agents could read and change it there",
+                reason="in_mount",
+            )
+
+
+def _folder(name: str, path: str | Path) -> Path:
+    real = Path(path).resolve()
+    if not real.is_dir():
+        raise Invalid("argument", f"`{path}` is not a folder", hint=f"`{name}` has to be an existing folder", field="mounts")
+    return real
+
+
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,0 +1,229 @@
+"""`Process`: the host's handle of one process. It holds a pid and grants nothing by itself; the kernel object behind it does."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from agentos.abi.limits import CALLS_IN_FLIGHT_MAX, RETRIES_MAX
+from agentos.abi.records import AccountRecord, Change, ProcessRecord
+from agentos.abi.values import CapInfo, Event, Exit, ProcessInfo
+from agentos.broker.request import Deadline
+from agentos.errors import AgentOSError, Invalid, Unavailable
+from agentos.kernel.info import exit_from, from_record, info
+from agentos.kernel.lifecycle import end, fork, signal
+from agentos.kernel.process import AgentProcess, ProcessEnded
+from agentos.runtime.outcome import Outcome
+
+if TYPE_CHECKING:
+    from agentos.runtime.kernel import Kernel
+
+__all__ = ["Process"]
+
+_numbers = count(1)
+
+
+class Process:
+    """One process, seen by the host.
+
+    Attributes:
+        pid: Its pid.
+    """
+
+    def __init__(self, kernel: Kernel, pid: int) -> None:
+        self._kernel = kernel
+        self.pid = pid
+
+    def __repr__(self) -> str:
+        """Return the pid."""
+        return f"<agentos.Process {self.pid}>"
+
+    # --- calls --------------------------------------------------------------------------------------------------------------
+
+    async def call(self, op: str, /, *, key: str | None = None, timeout_s: float | None = None, retries: int = 0, **args: Any) -> Any:
+        """Make one syscall as this process, through the door, and return its value once its row is durable.
+
+        Args:
+            op: Name of the op.
+            key: Makes the call joinable: the same key gets the same call's result, also after a crash.
+            timeout_s: Seconds, waiting for people included, after which the call is cancelled with `unavailable.timeout`.
+            retries: How often an `Unavailable` that cannot have happened is tried again; every attempt is journaled.
+            args: Arguments of the op.
+
+        Raises:
+            Denied, Unavailable, Invalid: see `agentos.errors`; `error.seq` is the journal number.
+
+        Cancellation: before the effect was admitted the call and its ask are withdrawn; after, the effect is cancelled and
+            journaled as it ended.
+        """
+        if not 0 <= retries <= RETRIES_MAX:
+            raise Invalid("argument", f"retries is {retries}", hint=f"give 0 to {RETRIES_MAX}", field="retries")
+        for attempt in range(retries + 1):
+            try:
+                return await self._attempt(op, args, key, timeout_s)
+            except Unavailable as error:
+                if error.may_have_happened or attempt == retries or error.code == "unavailable.cancelled":
+                    raise
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _attempt(self, op: str, args: dict[str, Any], key: str | None, timeout_s: float | None) -> Any:
+        if timeout_s is None:
+            return await self._walk(op, args, key, None)
+        with anyio.move_on_after(timeout_s) as scope:
+            deadline = Deadline(scope.deadline)
+            return await self._walk(op, args, key, deadline)
+        raise Unavailable(
+            "timeout", f"`{op}` took over {timeout_s:g} s", may_have_happened=deadline.may_have_happened, hint="give it more time", pid=self.pid
+        )
+
+    async def _walk(self, op: str, args: dict[str, Any], key: str | None, deadline: Deadline | None) -> Any:
+        kernel, process = self._kernel, self._live()
+        if process.host_calls >= CALLS_IN_FLIGHT_MAX:
+            raise Unavailable("overloaded", f"process {self.pid} has {CALLS_IN_FLIGHT_MAX} calls in flight", hint="wait for some")
+        core = kernel.core
+        process.host_calls += 1
+        process.branches += 1
+        core.scheduler.resume(process)
+        try:
+            if key is not None:
+                value = await kernel.broker.join(process, op, args, key=key, deadline=deadline)
+            else:
+                number = f"h{core.store.epoch}-{next(_numbers)}"
+                value = await kernel.broker.call(process, op, args, number=number, deadline=deadline)
+            seq = process.last_seq
+        except ProcessEnded:
+            raise Invalid("state", f"process {self.pid} has ended", hint="see `agentos ps --all`", pid=self.pid) from None
+        except AgentOSError as error:
+            if error.seq is not None:
+                await core.journal.durable(process.last_seq)
+            raise
+        finally:
+            core.scheduler.suspend(process)
+            process.branches -= 1
+            process.host_calls -= 1
+            if process.hosted and not process.ended:
+                process.state = "paused" if process.record.state == "paused" else "ready"
+        await core.journal.durable(seq)
+        return value
+
+    async def calls(self, calls: Iterable[tuple[str, dict[str, Any]]]) -> list[Outcome]:
+        """Make several calls in parallel (CALLS_IN_FLIGHT_MAX at once) and return their outcomes in order; raises nothing they raise."""
+        wanted = list(calls)
+        outcomes: list[Outcome | None] = [None] * len(wanted)
+        room = anyio.Semaphore(CALLS_IN_FLIGHT_MAX)
+
+        async def make(index: int, op: str, args: dict[str, Any]) -> None:
+            async with room:
+                try:
+                    value = await self.call(op, **args)
+                    outcomes[index] = Outcome(True, value, None, self._live().last_seq)
+                except AgentOSError as error:
+                    outcomes[index] = Outcome(False, None, error, error.seq)
+
+        async with anyio.create_task_group() as tasks:
+            for index, (op, args) in enumerate(wanted):
+                tasks.start_soon(make, index, op, args)
+        return [outcome for outcome in outcomes if outcome is not None]
+
+    # --- life ---------------------------------------------------------------------------------------------------------------
+
+    async def wait(self, timeout_s: float | None = None) -> Exit:
+        """Wait until the process has ended.
+
+        Raises:
+            TimeoutError: it has not ended within `timeout_s` seconds; it was not touched.
+        """
+        core = self._kernel.core
+        with anyio.fail_after(timeout_s):
+            while core.processes.get(self.pid) is not None:
+                await core.waits.watch(("child", self.pid)).wait()
+            record = self._record()
+            await core.journal.durable(record.seq)
+        return exit_from(record)
+
+    async def signal(self, what: str) -> None:
+        """Send pause, resume, interrupt or kill."""
+        if what not in ("pause", "resume", "interrupt", "kill"):
+            raise Invalid("argument", f"there is no signal `{what}`", hint="pause, resume, interrupt or kill", field="signal")
+        core, process = self._kernel.core, self._live()
+        changes: list[Change] = []
+        signal(core, process, what, changes)
+        await core.journal.durable(core.note(self.pid, "state", {"signal": what, "state": process.state}, changes))
+
+    async def exit(self, value: Any = None) -> None:
+        """End a host process with a value."""
+        core, process = self._kernel.core, self._live()
+        changes: list[Change] = []
+        end(core, process, "exited", changes, value)
+        await core.journal.durable(core.note(self.pid, "exited", {"state": "exited"}, changes))
+
+    async def send(self, value: Any, channel: str = "main") -> int:
+        """Send a message from the host and return its id."""
+        core, process = self._kernel.core, self._live()
+        changes: list[Change] = []
+        message = core.mail.send(process.pid, value, channel, changes, sender=0, labels=0, reply_to=None, now=core.clock.now())
+        core.waits.wake(("message", process.pid, channel))
+        await core.journal.durable(core.note(self.pid, "message", {"message": message, "channel": channel}, changes))
+        return message
+
+    async def fork(self, *, grant: Iterable[str] = (), goal: Any = None) -> Process:
+        """Fork the process: a child with the same program state at its last point, an empty mailbox, and only what `grant` names."""
+        core, process = self._kernel.core, self._live()
+        changes: list[Change] = []
+        child = fork(core, process, tuple(grant), goal, changes)
+        await core.journal.durable(core.note(child.pid, "spawned", {"image": child.record.image, "parent": self.pid, "fork": True}, changes))
+        return Process(self._kernel, child.pid)
+
+    async def query(self, name: str) -> Any:
+        """Return what the running program exposed under `name` with `sys.expose`.
+
+        Raises:
+            Unavailable: `unavailable.missing`, it exposes nothing of that name now.
+        """
+        queries = self._live().queries
+        if name not in queries:
+            raise Unavailable("missing", f"process {self.pid} exposes no `{name}`", hint=f"it exposes {', '.join(queries) or 'nothing'}")
+        value = queries[name]
+        return value() if callable(value) else value
+
+    # --- looking ------------------------------------------------------------------------------------------------------------
+
+    async def stream(self, text: Any = None) -> AsyncIterator[Event]:
+        """Yield this process's events as they happen, until it has ended; with `text`, send that first."""
+        follower = self._kernel.core.events.follow()
+        if text is not None:
+            await self.send(text)
+        async with follower:
+            async for event in follower:
+                if event.pid == self.pid:
+                    yield event
+                if event.pid == self.pid and event.kind == "exited":
+                    return
+
+    async def caps(self) -> list[CapInfo]:
+        """Return its live capabilities."""
+        return await self._kernel.caps(self.pid)
+
+    @property
+    def info(self) -> ProcessInfo:
+        """What `ps` shows of it, ended or not."""
+        core = self._kernel.core
+        process = core.processes.get(self.pid)
+        return info(core, process) if process is not None else from_record(self._record(), core.store.get(AccountRecord, self.pid))
+
+    @property
+    def usage(self) -> dict[str, float]:
+        """What it and its descendants have used so far."""
+        return self.info.usage
+
+    def _live(self) -> AgentProcess:
+        return self._kernel.core.processes.find(self.pid)
+
+    def _record(self) -> ProcessRecord:
+        record = self._kernel.core.store.get(ProcessRecord, self.pid)
+        if record is None:
+            raise Invalid("argument", f"there is no process {self.pid}", hint="see `agentos ps --all`", pid=self.pid)
+        return record

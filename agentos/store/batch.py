@@ -1,0 +1,158 @@
+"""One batch: everything that is buffered between two commits, as columns, and the statements that write it.
+
+Protocol: records are copied to columns when they are added, because the kernel goes on changing them. Several versions of one key
+within a batch are all kept; all but the last are inserted closed already, so only the first of each key needs an update.
+
+INVARIANT rows-are-exact: `write` executes at most one statement for objects, one for the journal, two per touched table and one for
+the head, for up to ROWS_PER_STATEMENT_MAX rows of each.
+INVARIANT compare-and-set: the number of versions closed equals the number replaced, and head and epoch are the ones read before.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from agentos.abi.limits import SALT_BYTES
+from agentos.abi.records import Change
+from agentos.errors import KernelPanic
+from agentos.store import chain, sql
+from agentos.store.sqlite import Connection
+from agentos.store.tables import JOURNAL, OBJECT, Table, table_of
+
+__all__ = ["Batch", "Versions"]
+
+
+class Versions:
+    """The new versions of one state table."""
+
+    __slots__ = ("closes", "latest", "rows", "table")
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        self.rows: list[list[Any]] = []
+        self.closes: list[tuple[Any, ...]] = []
+        self.latest: dict[tuple[Any, ...], tuple[int, int]] = {}
+
+    def add(self, columns: tuple[Any, ...], replaces: int, seq: int) -> None:
+        """Add the version `columns`, made by row `seq`, in place of the version `replaces` (0: there is none).
+
+        Two changes of one record by one row are one version with the later columns.
+
+        Raises:
+            KernelPanic: another version than `replaces` is current.
+        """
+        key = self.table.key_of(columns)
+        known = self.latest.get(key)
+        if known is None:
+            if replaces:
+                self.closes.append((*key, replaces, seq))
+        else:
+            at, first = known
+            buffered = self.rows[at]
+            made = buffered[self.table.seq_at]
+            if made == seq and replaces in (seq, first):
+                self.rows[at] = [*columns, None]
+                return
+            if made != replaces:
+                raise KernelPanic(f"{self.table.name} {key}: version {made} is current, not {replaces}")
+            buffered[-1] = seq
+        self.latest[key] = (len(self.rows), replaces)
+        self.rows.append([*columns, None])
+
+
+class Batch:
+    """Rows, versions and objects of one transaction."""
+
+    __slots__ = ("bytes", "epoch", "last", "objects", "pids", "rows", "tables")
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+        self.rows: list[chain.Sealed] = []
+        self.tables: dict[str, Versions] = {}
+        self.objects: dict[bytes, tuple[bytes, str, int, bytes]] = {}
+        self.pids: set[int] = set()
+        self.bytes = 0
+        self.last = 0
+
+    def __bool__(self) -> bool:
+        """Tell whether there is anything to write."""
+        return bool(self.rows or self.objects)
+
+    def add_row(self, sealed: chain.Sealed, pid: int, seq: int) -> None:
+        """Add a journal row. Rows come in the order of their numbers."""
+        assert seq == self.last + 1 or not self.rows, "journal numbers have no gaps"
+        self.rows.append(sealed)
+        self.pids.add(pid)
+        self.last = seq
+        self.bytes += len(sealed[1]) + len(sealed[2])
+
+    def add_change(self, change: Change, columns: tuple[Any, ...], seq: int) -> None:
+        """Add one version of a state record, as `columns`."""
+        table = table_of(type(change.record))
+        versions = self.tables.get(table.name)
+        if versions is None:
+            versions = self.tables[table.name] = Versions(table)
+        versions.add(columns, change.replaces, seq)
+
+    def write(self, connection: Connection, previous: bytes) -> bytes:
+        """Write everything in one transaction and return the new head hash.
+
+        Args:
+            connection: The writer's connection, outside a transaction.
+            previous: Hash of the row before the first of this batch.
+
+        Raises:
+            KernelPanic: a version, the head or the epoch is not what this writer knew it to be; nothing was written.
+            sqlite3.Error: the database refused; nothing was acknowledged.
+        """
+        salts = os.urandom(SALT_BYTES * len(self.rows))
+        rows, head = chain.link(previous, self.rows, salts, self.epoch)
+        with connection.transaction():
+            _insert(connection, OBJECT, list(self.objects.values()), ignore_known=True)
+            _insert(connection, JOURNAL, rows)
+            for versions in self.tables.values():
+                _close(connection, versions)
+                _insert(connection, versions.table, versions.rows)
+            if self.rows:
+                self._advance(connection, previous, head)
+        return head
+
+    def _advance(self, connection: Connection, previous: bytes, head: bytes) -> None:
+        """Move the stored head, if it is still where this writer left it and no other writer has come."""
+        moved = connection.execute(
+            "UPDATE head SET seq = ?, hash = ? WHERE id = 1 AND epoch = ? AND hash = ?", (self.last, head, self.epoch, previous)
+        )
+        if moved.rowcount != 1:
+            raise KernelPanic("another writer has moved the head of the journal")
+
+
+def copy_columns(record: msgspec.Struct) -> tuple[Any, ...]:
+    """Return the fields of a record as they are now."""
+    return msgspec.structs.astuple(record)
+
+
+def _pages(rows: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """Cut `rows` into what one statement takes."""
+    for start in range(0, len(rows), sql.ROWS_PER_STATEMENT_MAX):
+        yield rows[start : start + sql.ROWS_PER_STATEMENT_MAX]
+
+
+def _insert(connection: Connection, table: Table, rows: Sequence[Sequence[Any]], *, ignore_known: bool = False) -> None:
+    """Insert all rows into `table`."""
+    for page in _pages(rows):
+        text = sql.insert_rows(table, sql.size_for(len(page)), ignore_known=ignore_known)
+        connection.execute(text, sql.fill(page, len(table.columns)))
+
+
+def _close(connection: Connection, versions: Versions) -> None:
+    """Close the versions that are replaced, and insist that each of them was current."""
+    width = len(versions.table.keys) + 2
+    for page in _pages(versions.closes):
+        text = sql.close_versions(versions.table, sql.size_for(len(page)))
+        closed = connection.execute(text, sql.fill(page, width)).rowcount
+        if closed != len(page):
+            raise KernelPanic(f"{versions.table.name}: {len(page) - closed} of {len(page)} replaced versions were not current")

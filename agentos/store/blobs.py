@@ -1,0 +1,75 @@
+"""Objects as bytes: their name, their body, and how a column refers to them.
+
+Protocol: an object is named by the blake2b-256 hash of its bytes. A bytes column holds its value, or ``0xc1`` and the hash of the
+object that holds it; a value that would look like such a reference is moved to an object itself, so there is no doubt.
+Not here: the tables, the buffer.
+"""
+
+from __future__ import annotations
+
+import zlib
+from hashlib import blake2b
+from typing import Final
+
+from agentos.abi.limits import HASH_BYTES, INLINE_BYTES_MAX, KIB
+from agentos.errors import KernelPanic
+
+__all__ = ["is_large", "name_in", "name_of", "pack_body", "reference", "unpack_body"]
+
+_MARK: Final = b"\xc1"  # a byte that no MessagePack value begins with
+_REFERENCE_BYTES: Final = 1 + HASH_BYTES
+_COMPRESS_BYTES: Final = range(512, 64 * KIB + 1)  # below it gains nothing, above it holds the event loop
+
+
+def name_of(data: bytes) -> bytes:
+    """Return the name of the object that holds `data`."""
+    return blake2b(data, digest_size=HASH_BYTES).digest()
+
+
+def is_large(data: bytes) -> bool:
+    """Tell whether a column keeps `data` in an object."""
+    size = len(data)
+    return size > INLINE_BYTES_MAX or (size == _REFERENCE_BYTES and data[:1] == _MARK)
+
+
+def reference(name: bytes) -> bytes:
+    """Return what a column holds in place of the object `name`."""
+    return _MARK + name
+
+
+def name_in(column: bytes) -> bytes | None:
+    """Return the name of the object that `column` refers to, None when it holds a plain value."""
+    if len(column) == _REFERENCE_BYTES and column[:1] == _MARK:
+        return column[1:]
+    return None
+
+
+def pack_body(name: bytes, data: bytes) -> tuple[bytes, str, int, bytes]:
+    """Return name, codec, size and body of an object, compressed where that saves an eighth."""
+    if len(data) in _COMPRESS_BYTES:
+        small = zlib.compress(data, 1)
+        if len(small) <= len(data) * 7 // 8:
+            return name, "zlib", len(data), small
+    return name, "raw", len(data), data
+
+
+def unpack_body(name: bytes, codec: str, size: int, body: bytes) -> bytes:
+    """Return the bytes of an object.
+
+    Raises:
+        KernelPanic: the body is not what was stored under this name.
+    """
+    if codec not in ("raw", "zlib"):
+        raise KernelPanic(f"object {name.hex()} has the unknown codec `{codec}`")
+    try:
+        data = body if codec == "raw" else _inflate(body, size)
+    except zlib.error as error:
+        raise KernelPanic(f"object {name.hex()} is damaged: {error}") from error
+    if len(data) != size or name_of(data) != name:
+        raise KernelPanic(f"object {name.hex()} is damaged: its bytes have another hash")
+    return data
+
+
+def _inflate(body: bytes, size: int) -> bytes:
+    """Decompress at most one byte more than `size`, so that a damaged body cannot fill the memory."""
+    return zlib.decompressobj().decompress(body, size + 1)

@@ -1,0 +1,180 @@
+"""The hash chain of the journal, and its verification.
+
+    hash = blake2b-256(previous hash, content hash, canonical row without args, resource and result)
+    content hash = blake2b-256(canonical args, resource and result; salt = 16 random bytes of the row)
+
+Protocol: the chain starts at the store's random genesis and continues over every writer (the epoch is a hashed column). The head
+row repeats the last number and hash, written in the same transaction, so lost last rows are seen; a head kept elsewhere
+(``"SEQ:HEX"``) shows a rewrite of everything. Erasing content stores the content hash and sets content and salt to NULL: the chain stays
+whole and leaves nothing to guess. A large value is covered through the hash of its object.
+
+INVARIANT journal-is-append-only: any changed, removed, inserted or reordered row makes `verify` name the first bad number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from operator import itemgetter
+from typing import Any, Final
+
+import msgspec
+
+from agentos.abi.limits import HASH_BYTES
+from agentos.abi.records import Row
+from agentos.errors import Invalid
+from agentos.store.tables import JOURNAL
+
+__all__ = ["AuditReport", "Sealed", "check", "link", "parse_head", "seal"]
+
+_FIELDS: Final = Row.__struct_fields__
+_CONTENT: Final = ("args", "resource", "result")
+_content_of = itemgetter(*(_FIELDS.index(name) for name in _CONTENT))
+_facts_of = itemgetter(*(_FIELDS.index(name) for name in _FIELDS if name not in _CONTENT))
+_EPOCH, _SALT, _CONTENT_HASH, _HASH = (JOURNAL.columns.index(name) for name in ("epoch", "salt", "content_hash", "hash"))
+_SEQ: Final = JOURNAL.columns.index("seq")
+_encode = msgspec.msgpack.Encoder().encode
+
+Sealed = tuple[tuple[Any, ...], bytes, bytes]
+"""A row ready for the chain: its columns as stored, its canonical facts, its canonical content."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditReport:
+    """What a verification found.
+
+    Attributes:
+        ok: True when every row, the head and every object are as they were written.
+        rows: Rows that were checked and found right.
+        first_bad_seq: Journal number of the first row that is not; None when there is none or no row is to blame.
+        reason: What is wrong, lower-case, empty when `ok`.
+        head: Number and hash of the last right row as ``"SEQ:HEX"``: keep it elsewhere and verify against it later.
+    """
+
+    ok: bool
+    rows: int
+    first_bad_seq: int | None
+    reason: str
+    head: str
+
+
+def seal(columns: tuple[Any, ...], epoch: int) -> Sealed:
+    """Encode a row once, for its size, for the chain, and to refuse text that cannot be stored before anything is buffered.
+
+    Raises:
+        UnicodeEncodeError: a text column holds a lone surrogate.
+        OverflowError: a number does not fit 64 bits.
+    """
+    return columns, _encode((*_facts_of(columns), epoch)), _encode(_content_of(columns))
+
+
+def link(previous: bytes, rows: Iterable[Sealed], salts: bytes, epoch: int) -> tuple[list[tuple[Any, ...]], bytes]:
+    """Return the full journal columns of `rows`, chained to `previous`, and the new head hash.
+
+    Args:
+        previous: Hash of the row before the first one.
+        rows: Sealed rows in order.
+        salts: At least one salt's worth of random bytes per row.
+        epoch: The writer's epoch, as it was sealed.
+    """
+    linked: list[tuple[Any, ...]] = []
+    at = 0
+    for columns, facts, content in rows:
+        salt = salts[at : at + 16]
+        at += 16
+        previous = _hash(previous, _content_hash(content, salt), facts)
+        linked.append((*columns, epoch, salt, None, previous))
+    return linked, previous
+
+
+def check(
+    rows: Iterable[tuple[Any, ...]], genesis: bytes, heads: Sequence[tuple[int, bytes]], missing: Callable[[bytes], bool]
+) -> AuditReport:
+    """Walk the chain from `genesis` and report the first row that does not follow. Constant memory.
+
+    Args:
+        rows: All journal rows up to the stored head by number, in the columns of the journal.
+        genesis: Where the chain starts.
+        heads: Numbers and the hashes their rows must have. None may lie after the last row.
+        missing: Tells whether a stored bytes column refers to an object that is not there.
+    """
+    previous, last, count = genesis, 0, 0
+    for row in rows:
+        seq = row[_SEQ]
+        reason = _fault(row, previous, last, heads) or _lost(row, missing)
+        if reason:
+            return AuditReport(False, count, _blame(seq, last), reason, f"{last}:{previous.hex()}")
+        previous, last, count = row[_HASH], seq, count + 1
+    end = max(seq for seq, _ in heads)
+    if last < end:
+        return AuditReport(False, count, last + 1, f"the last {end - last} rows are missing", f"{last}:{previous.hex()}")
+    if (0, genesis) not in heads and any(seq == 0 for seq, _ in heads):
+        return AuditReport(False, count, None, "the journal starts elsewhere than the head says", f"{last}:{previous.hex()}")
+    return AuditReport(True, count, None, "", f"{last}:{previous.hex()}")
+
+
+def parse_head(text: str) -> tuple[int, bytes]:
+    """Return number and hash of a head written as ``"SEQ:HEX"``.
+
+    Raises:
+        Invalid: `invalid.argument`, `text` is no head.
+    """
+    seq, _, digest = text.partition(":")
+    try:
+        parsed = int(seq), bytes.fromhex(digest)
+    except ValueError as error:
+        raise _no_head(text) from error
+    if parsed[0] < 0 or len(parsed[1]) != HASH_BYTES:
+        raise _no_head(text)
+    return parsed
+
+
+def _no_head(text: str) -> Invalid:
+    return Invalid(
+        "argument", f"`{text}` is not a journal head", hint="give it as `SEQ:HEX`, as an earlier check printed it", field="head"
+    )
+
+
+def _hash(previous: bytes, content_hash: bytes, facts: bytes) -> bytes:
+    return blake2b(previous + content_hash + facts, digest_size=HASH_BYTES).digest()
+
+
+def _content_hash(content: bytes, salt: bytes) -> bytes:
+    return blake2b(content, digest_size=HASH_BYTES, salt=salt).digest()
+
+
+def _blame(seq: int, last: int) -> int:
+    """Return the first number that is wrong: a gap blames the missing number, everything else the row itself."""
+    return min(seq, last + 1)
+
+
+def _fault(row: tuple[Any, ...], previous: bytes, last: int, heads: Sequence[tuple[int, bytes]]) -> str:
+    """Return what is wrong with `row` as the successor of number `last`, or an empty text."""
+    seq = row[_SEQ]
+    if seq != last + 1:
+        return f"row {last + 1} is missing" if seq > last else f"row {seq} is out of order"
+    content_hash = _stored_content_hash(row)
+    if content_hash is None:
+        return f"row {seq} has been changed"
+    if _hash(previous, content_hash, _encode((*_facts_of(row), row[_EPOCH]))) != row[_HASH]:
+        return f"row {seq} has been changed"
+    if any(number == seq and digest != row[_HASH] for number, digest in heads):
+        return f"row {seq} is not the one of the head: the journal has been rewritten"
+    return ""
+
+
+def _stored_content_hash(row: tuple[Any, ...]) -> bytes | None:
+    """Return the hash of the row's content, kept where the content was erased; None when the row is neither whole nor erased."""
+    content, salt, kept = _content_of(row), row[_SALT], row[_CONTENT_HASH]
+    if kept is None:
+        whole = isinstance(salt, bytes) and len(salt) == 16
+        return _content_hash(_encode(content), salt) if whole else None
+    erased = salt is None and all(part is None for part in content)
+    return kept if erased and isinstance(kept, bytes) else None
+
+
+def _lost(row: tuple[Any, ...], missing: Callable[[bytes], bool]) -> str:
+    """Return a complaint when a value of the row lies in an object that is gone."""
+    gone = any(missing(row[at]) for at in JOURNAL.blobs if isinstance(row[at], bytes))
+    return f"an object of row {row[_SEQ]} is missing" if gone else ""

@@ -1,0 +1,327 @@
+"""The journal: append in order, commit in groups, acknowledge what is durable.
+
+Protocol: `append` gives a row its number and buffers it with its state changes, without await. `durable` waits for the commit: the
+first waiter becomes the leader, lets every ready task add its rows, seals the buffer and writes all sealed batches in order;
+everybody else waits for the leader's event. Short commits run on the event loop, long ones in a worker thread while the next
+buffer fills. `run` leads for rows that nobody waits for.
+
+    buffer --seal--> sealed batches --drain, under the lock, oldest first--> file --> durable_seq
+
+INVARIANT committed-survives: `durable_seq` moves only after a commit returned, batches are committed in the order of their numbers,
+and after the first failure nothing is acknowledged any more.
+INVARIANT no-waiter-hangs: whenever a leader leaves, for whatever reason, its event is set and a waiter takes over.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+import msgspec
+
+from agentos.abi.limits import BATCH_BYTES_MAX, BATCH_ROWS_MAX, COMMIT_INLINE_S
+from agentos.abi.protocols import Clock
+from agentos.abi.records import Change, Row
+from agentos.errors import AgentOSError, Invalid, KernelPanic
+from agentos.store import blobs, chain
+from agentos.store.batch import Batch
+from agentos.store.faults import refusal, translate
+from agentos.store.sqlite import Connection, eager
+from agentos.store.tables import JOURNAL, Table, table_of
+
+__all__ = ["Journal"]
+
+_YIELDS_MAX: Final = 8  # turns of the loop that a leader gives to others while the buffer keeps growing
+_IDLE_YIELDS_MAX: Final = 64  # the same for rows that nobody waits for
+_KNOWN_OBJECTS_MAX: Final = 8192  # hashes of objects lately written, which need not be written again
+_NUMBER_MAX: Final = 2**63
+_SMOOTHING: Final = 0.3  # weight of the latest commit in the expected commit time
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Journal:
+    """The writer's journal.
+
+    Attributes:
+        head: Number of the last appended row.
+        durable_seq: Number of the last row that is committed.
+        statements: SQL statements executed for batches so far.
+        commits: Batches committed so far.
+    """
+
+    def __init__(
+        self, connection: Connection | None, clock: Clock, epoch: int, head: tuple[int, bytes], *, path: Path | None
+    ) -> None:
+        """Continue after `head`, the number and hash of the last row. Without a connection every append is refused."""
+        self.head, self._hash = head
+        self.durable_seq = self.head
+        self.statements = 0
+        self.commits = 0
+        self._connection = connection
+        self._path = path
+        self._clock = clock
+        self._epoch = epoch
+        self._buffer = Batch(epoch)
+        self._sealed: deque[Batch] = deque()
+        self._lock = threading.Lock()
+        self._failure: AgentOSError | KernelPanic | None = None
+        if connection is None:
+            self._failure = refusal("readonly", path, "it was opened for reading")
+        self._leading = False
+        self._settled: anyio.Event | None = None
+        self._filled: anyio.Event | None = None
+        self._limiter: anyio.CapacityLimiter | None = None
+        self._commit_s = 0.0
+        self._known: OrderedDict[bytes, None] = OrderedDict()
+
+    # --- adding --------------------------------------------------------------------------------------------------------
+
+    def append(self, row: Row, changes: Sequence[Change] = ()) -> int:
+        """Number `row`, stamp its changes, and buffer copies of them all; commits first when the buffer is full.
+
+        Returns:
+            The journal number, also in `row.seq` and in each change's record.
+
+        Raises:
+            Invalid: `invalid.argument`, a text or number cannot be stored (nothing was appended); `invalid.store`, the store failed.
+            KernelPanic: a change replaces a version that is not current.
+        """
+        self.check()
+        seq = self.head + 1
+        row.seq = seq
+        if not row.at:
+            row.at = self._clock.now()
+        sealed, changed = self._copy(row, changes, seq)
+        batch = self._buffer
+        if not batch.rows and self._filled is not None:
+            self._filled.set()
+        self.head = seq
+        batch.add_row(sealed, row.pid, seq)
+        try:
+            for change, columns in changed:
+                batch.add_change(change, columns, seq)
+        except KernelPanic as error:
+            self._failure = error
+            raise
+        if len(batch.rows) >= BATCH_ROWS_MAX or batch.bytes >= BATCH_BYTES_MAX:
+            self.flush()
+        return seq
+
+    def _copy(self, row: Row, changes: Sequence[Change], seq: int) -> tuple[chain.Sealed, list[tuple[Change, tuple[Any, ...]]]]:
+        """Return row and changes as columns. All or nothing: text that cannot be stored is refused here."""
+        try:
+            sealed = chain.seal(self._spill(_columns(row, JOURNAL), JOURNAL), self._epoch)
+            changed = []
+            for change in changes:
+                change.record.seq = seq
+                table = table_of(type(change.record))
+                columns = self._spill(_columns(change.record, table), table)
+                self._buffer.bytes += len(_encode(columns))
+                changed.append((change, columns))
+        except (UnicodeEncodeError, OverflowError) as error:
+            message = f"a text or number of `{row.op}` cannot be stored: {error}"
+            raise Invalid("argument", message, hint="use valid Unicode and numbers of 64 bits") from error
+        return sealed, changed
+
+    def _spill(self, columns: tuple[Any, ...], table: Table) -> tuple[Any, ...]:
+        """Move values that are too large for a row into objects."""
+        for at in table.blobs:
+            if at < len(columns) and blobs.is_large(columns[at]):
+                moved = list(columns)
+                for other in table.blobs:
+                    if other < len(moved) and blobs.is_large(moved[other]):
+                        moved[other] = blobs.reference(self.keep(moved[other]))
+                return tuple(moved)
+        return columns
+
+    def keep(self, data: bytes) -> bytes:
+        """Buffer `data` as an object and return its hash; what was written lately is not buffered again.
+
+        Raises:
+            Invalid: `invalid.store`, the store failed.
+        """
+        self.check()
+        name = blobs.name_of(data)
+        if name in self._known:
+            self._known.move_to_end(name)
+            return name
+        batch = self._buffer
+        batch.objects[name] = blobs.pack_body(name, data)
+        batch.bytes += len(data)
+        self._known[name] = None
+        if len(self._known) > _KNOWN_OBJECTS_MAX:
+            self._known.popitem(last=False)
+        if len(batch.objects) >= BATCH_ROWS_MAX or batch.bytes >= BATCH_BYTES_MAX:
+            self.flush()
+        return name
+
+    def forget_known(self) -> None:
+        """Forget which objects were written lately: some have been deleted."""
+        self._known.clear()
+
+    # --- what is not in the file yet --------------------------------------------------------------------------------------
+
+    def buffers(self, test: Callable[[Batch], bool]) -> bool:
+        """Tell whether `test` holds for anything that is not committed yet."""
+        return (bool(self._sealed) and any(test(batch) for batch in tuple(self._sealed))) or test(self._buffer)
+
+    def buffered_object(self, name: bytes) -> bytes | None:
+        """Return the bytes of an object that is not committed yet."""
+        for batch in (*tuple(self._sealed), self._buffer):
+            if name in batch.objects:
+                return blobs.unpack_body(*batch.objects[name])
+        return None
+
+    # --- committing ----------------------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Raise the failure that stopped this journal, if there was one."""
+        failure = self._failure
+        if failure is None:
+            return
+        if isinstance(failure, AgentOSError):
+            code = failure.code.partition(".")[2]
+            raise Invalid(code, failure.message, hint=failure.hint, **failure.fields) from failure
+        raise KernelPanic(*failure.args) from failure
+
+    def flush(self) -> None:
+        """Commit everything buffered before returning; waits for a commit that is under way.
+
+        Raises:
+            Invalid: `invalid.store`, the store failed now or before; nothing further was acknowledged.
+            KernelPanic: the store is not what this writer knew it to be.
+        """
+        self.check()
+        self._seal()
+        self._drain()
+
+    def close(self) -> None:
+        """Commit what is buffered, then refuse everything. A journal that has failed before only stays failed.
+
+        Raises:
+            Invalid: `invalid.store`, the last rows could not be committed.
+        """
+        with self._lock:  # a commit under way in a thread is finished first
+            failed = self._failure
+        if failed is None:
+            self.flush()
+            self._failure = refusal("closed", self._path)
+
+    async def durable(self, seq: int) -> None:
+        """Return once row `seq` is committed.
+
+        Raises:
+            Invalid: `invalid.store`, the store failed before the row was acknowledged.
+            KernelPanic: the store is not what this writer knew it to be.
+
+        Cancellation: safe; the row is committed with the next batch all the same, by another waiter or by `run`.
+        """
+        assert seq <= self.head, f"row {seq} was never appended"
+        while self.durable_seq < seq:
+            self.check()
+            if self._leading:
+                assert self._settled is not None, "a leader has an event"
+                await self._settled.wait()
+            else:
+                await self._lead(_YIELDS_MAX)
+
+    async def run(self) -> None:
+        """Commit rows that nobody waits for, soon after they were appended. Runs until cancelled or the store fails.
+
+        Raises:
+            Invalid: `invalid.store`, the store failed.
+
+        Cancellation: safe; rows still buffered are committed by `flush` or `close`.
+        """
+        while True:
+            self._filled = anyio.Event()
+            if not self._buffer.rows:
+                await self._filled.wait()
+            if self._leading and self._settled is not None:
+                await self._settled.wait()
+            elif self._buffer.rows:
+                await self._lead(_IDLE_YIELDS_MAX)
+            self.check()
+
+    async def _lead(self, yields_max: int) -> None:
+        """Gather what ready tasks add, then commit it for everybody."""
+        self._leading, self._settled = True, anyio.Event()
+        try:
+            rows = -1
+            for _ in range(yields_max):
+                if len(self._buffer.rows) == rows:
+                    break
+                rows = len(self._buffer.rows)
+                await anyio.lowlevel.checkpoint()
+            self._seal()
+            if self._commit_s < COMMIT_INLINE_S:
+                self._drain()
+            else:
+                if self._limiter is None:
+                    self._limiter = anyio.CapacityLimiter(1)
+                await anyio.to_thread.run_sync(self._drain, limiter=self._limiter)
+        finally:
+            self._leading = False
+            self._settled.set()
+
+    def _seal(self) -> None:
+        """Close the buffer and open the next one."""
+        if self._buffer:
+            batch, self._buffer = self._buffer, Batch(self._epoch)
+            batch.last = batch.last or self.head
+            self._sealed.append(batch)
+
+    def _drain(self) -> None:
+        """Commit every sealed batch, oldest first. Any thread."""
+        with self._lock:
+            self.check()
+            while self._sealed:
+                self._commit(self._sealed[0])
+                self._sealed.popleft()
+
+    def _commit(self, batch: Batch) -> None:
+        """Write one batch; the first failure ends this journal."""
+        assert self._connection is not None, "a reader's journal has failed from the start"
+        begun, statements = time.perf_counter(), self._connection.statements
+        try:
+            with eager():
+                self._hash = batch.write(self._connection, self._hash)
+        except sqlite3.Error as error:
+            self._failure = self._verdict(error)
+            raise self._failure from error
+        except BaseException as error:
+            self._failure = KernelPanic(f"a batch could not be written: {error}")
+            raise
+        self.durable_seq = batch.last
+        self.commits += 1
+        self.statements += self._connection.statements - statements
+        self._commit_s += _SMOOTHING * (time.perf_counter() - begun - self._commit_s)
+
+    def _verdict(self, error: sqlite3.Error) -> AgentOSError | KernelPanic:
+        """Tell a broken invariant from a failing disk."""
+        if isinstance(error, sqlite3.IntegrityError | sqlite3.InterfaceError | sqlite3.ProgrammingError):
+            return KernelPanic(f"the store refused a batch: {error}")
+        return translate(error, self._path)
+
+
+def _columns(record: msgspec.Struct, table: Table) -> tuple[Any, ...]:
+    """Return the fields of a record as they are now.
+
+    Raises:
+        OverflowError: a number does not fit a column: more than 64 bits, or not a number.
+    """
+    columns = msgspec.structs.astuple(record)
+    numbers = table.numbers_of(columns)
+    if not (max(numbers) < _NUMBER_MAX and min(numbers) >= -_NUMBER_MAX and sum(numbers) == sum(numbers)):
+        for number in numbers:
+            if number != number or (isinstance(number, int) and not -_NUMBER_MAX <= number < _NUMBER_MAX):  # noqa: PLR0124 - not a number
+                raise OverflowError(f"{number} does not fit a column")
+    return columns
