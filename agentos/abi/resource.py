@@ -56,6 +56,7 @@ class Resource:
 
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443, "ftp": 21}
 _UNSAFE_URL = re.compile(r"[\x00-\x20\x7f\\<>\"^`{|}]")
+_UNRESERVED = re.compile(r"[A-Za-z0-9._~-]")
 _FIELD = re.compile(r"\{(\w+)(:path)?\}")
 
 
@@ -124,10 +125,20 @@ def canonical_url(text: str, *, field: str = "url") -> Url:
         port = _DEFAULT_PORTS.get(scheme)
     if not port:
         raise _refuse(f"URL `{text}` has no usable port", field)
-    path = canonical_path(quote(parts.path, safe="/%:@!$&'()*+,;=~-._") or "/", field=field)
+    path = canonical_path(quote(_plain_escapes(parts.path), safe="/%:@!$&'()*+,;=~-._") or "/", field=field)
     if parts.path.endswith("/") and path != "/":
         path += "/"
     return Url(scheme, _canonical_host(parts.hostname, field), port, path, parts.query)
+
+
+def _plain_escapes(path: str) -> str:
+    """Give every escape its one spelling (RFC 3986, 6.2.2): unreserved characters plain, the rest in upper case; a stray `%` is one."""
+
+    def plain(match: re.Match[str]) -> str:
+        char = chr(int(match.group(1), 16)) if match.group(1) else ""
+        return char if _UNRESERVED.fullmatch(char) else match.group().upper() if char else "%25"
+
+    return re.sub(r"%([0-9A-Fa-f]{2})?", plain, path)
 
 
 def _canonical_host(host: str, field: str) -> str:

@@ -33,8 +33,7 @@ from agentos.broker.request import Request
 from agentos.errors import AgentOSError, Denied, Invalid
 from agentos.kernel.core import Core
 from agentos.kernel.lifecycle import encodable
-from agentos.kernel.process import AgentProcess, ProcessEnded
-from agentos.kernel.wait import OpenCall
+from agentos.kernel.process import AgentProcess, OpenCall, ProcessEnded
 from agentos.policy import Verdict
 
 __all__ = ["Door", "denial", "error_bytes"]
@@ -166,9 +165,10 @@ class Door:
             self.core.scheduler.resume(process)
 
     def permit(self, call: Request) -> Permit:
-        """Admit the call."""
+        """Admit the call. Its key is the same on every attempt of this call, and of no other call of any store."""
         permit = Permit(_SEAL, call.process.pid, call.op.name, call.resources, call.number, call.process)
         permit.attempt = call.attempt
+        permit.key = f"{self.core.store.identity}.{call.process.pid}.{call.key or call.number}.{call.digest.hex()}"
         return permit
 
     def decide_again(self, call: Request) -> None:

@@ -72,7 +72,7 @@ class Effects:
     async def _admit_and_run(self, call: Request) -> Any:
         permit = self._door.permit(call)
         intent = self._admit(call)
-        permit.seq, permit.key = intent.seq, call.stable_key
+        permit.seq = intent.seq
         self._door.bind_recheck(permit, call)
         permit.keep = partial(self._keep, call, intent)
         try:
@@ -86,7 +86,7 @@ class Effects:
         except AgentOSError as error:
             raise self.settle_error(call, intent, permit, error) from None
         except Exception as error:
-            wrapped = Unavailable("device", f"`{call.op.name}` failed: {type(error).__name__}: {error}"[:2000], may_have_happened=True)
+            wrapped = Unavailable("device", f"`{call.op.name}` failed: {type(error).__name__}: {error}"[:2000])
             raise self.settle_error(call, intent, permit, wrapped) from error
         except BaseException:
             self._settle_cancelled(call, intent, permit)
@@ -128,7 +128,7 @@ class Effects:
 
     def settle_error(self, call: Request, intent: Row, permit: Permit | None, error: AgentOSError) -> AgentOSError:
         """Append the failure and return the error with the intent's number."""
-        unknown = isinstance(error, Unavailable) and error.may_have_happened and error.code != "unavailable.device"
+        unknown = isinstance(error, Unavailable) and error.may_have_happened
         self._append(call, intent, permit, "unknown" if unknown else "failed", code=error.code, result=error_bytes(error))
         error.seq = intent.seq
         return error

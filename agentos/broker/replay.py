@@ -85,7 +85,7 @@ class Replay:
         if reconcile is None:
             raise KernelPanic(f"`{call.op.name}` is probeable and cannot be probed")
         permit = self._door.permit(call)
-        permit.seq, permit.key = intent.seq, call.stable_key
+        permit.seq = intent.seq
         self._door.bind_recheck(permit, call)
         self._core.scheduler.suspend(call.process)
         try:

@@ -14,8 +14,7 @@ from agentos.errors import Invalid
 if TYPE_CHECKING:
     from agentos.abi.records import AskRecord
     from agentos.abi.resource import Resource
-    from agentos.kernel.capability import Cap
-    from agentos.kernel.process import AgentProcess
+    from agentos.kernel.process import AgentProcess, Cap
     from agentos.policy import Verdict
 
 __all__ = ["Deadline", "Request", "call_digest"]
@@ -77,11 +76,6 @@ class Request:
         """The canonical resources, one per line."""
         resources = self.resources
         return resources[0].text if len(resources) == 1 else "\n".join(r.text for r in resources)
-
-    @property
-    def stable_key(self) -> str:
-        """The idempotency key of the effect: the same on every attempt of this call, and of no other."""
-        return self.key or f"{self.process.pid}.{self.number}.{self.digest.hex()}"
 
     def row(self, kind: str, outcome: str, at: float) -> Row:
         """Return the row that records the call itself, without a result."""

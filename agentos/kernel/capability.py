@@ -20,58 +20,13 @@ from agentos.abi.limits import CAPS_PER_PROCESS_MAX
 from agentos.abi.op import Op
 from agentos.abi.records import CapRecord, Change
 from agentos.abi.resource import Resource
-from agentos.abi.values import CapInfo
 from agentos.errors import Denied, Invalid
+from agentos.kernel.process import AgentProcess, Cap
 
 if TYPE_CHECKING:
-    from agentos.kernel.process import AgentProcess
     from agentos.policy import CapSpec
 
-__all__ = ["Cap", "CapTable"]
-
-
-class Cap:
-    """One live capability. Made by `CapTable` only."""
-
-    __slots__ = ("children", "holder", "parent", "record", "spec")
-
-    def __init__(self, record: CapRecord, spec: CapSpec, holder: AgentProcess, parent: Cap | None) -> None:
-        self.record = record
-        self.spec = spec
-        self.holder = holder
-        self.parent = parent
-        self.children: dict[int, Cap] = {}
-
-    @property
-    def cap(self) -> int:
-        """The handle."""
-        return self.record.cap
-
-    def is_live(self, now: float) -> bool:
-        """True while it is neither used up nor expired."""
-        return self.record.uses_left != 0 and not 0 < self.record.expires <= now
-
-    @property
-    def is_plain(self) -> bool:
-        """True when it covers by op and resource alone, for as long as its holder's generation."""
-        return self.spec.is_constant and self.record.uses_left < 0 and not self.record.expires
-
-    def info(self) -> CapInfo:
-        """Return it as its holder and the host see it."""
-        record = self.record
-        return CapInfo(
-            id=record.cap,
-            pid=record.pid,
-            ops=tuple(sorted(self.spec.ops)),
-            pattern=tuple(self.spec.patterns),
-            text=record.text,
-            uses_left=None if record.uses_left < 0 else record.uses_left,
-            expires=record.expires or None,
-            depth=None if record.depth < 0 else record.depth,
-            parent=record.parent or None,
-            origin=record.origin,
-            state=record.state,
-        )
+__all__ = ["CapTable"]
 
 
 class CapTable:

@@ -22,11 +22,11 @@ from agentos.kernel.event import EventBus, event_of
 from agentos.kernel.image import ImageTable
 from agentos.kernel.layer import LayerTable
 from agentos.kernel.message import MailTable
-from agentos.kernel.process import AgentProcess, ProcessTable
+from agentos.kernel.process import AgentProcess, OpenCall, ProcessTable
 from agentos.kernel.scheduler import Scheduler
 from agentos.kernel.slots import Slots
 from agentos.kernel.timer import TimerTable
-from agentos.kernel.wait import OpenCall, WaitTable
+from agentos.kernel.wait import WaitTable
 
 if TYPE_CHECKING:
     from agentos.policy import Policy

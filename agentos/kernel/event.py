@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream

@@ -19,7 +19,7 @@ from agentos.abi.values import ErrorData, Exit
 from agentos.errors import AgentOSError, Denied, Invalid
 from agentos.kernel.budget import Account, parse_limits
 from agentos.kernel.process import AgentProcess
-from agentos.kernel.scheduler import Tree
+from agentos.kernel.tree import Tree
 from agentos.policy import CapSpec, Layer, Policy, parse_capability
 
 if TYPE_CHECKING:
@@ -115,13 +115,12 @@ def _plan_grants(
     core: Core, image: AgentImage, birth: Birth, parent: AgentProcess | None
 ) -> list[tuple[CapSpec, Any]]:
     """Return (capability, capability it comes from; None = minted) for each grant, before anything is changed."""
-    requested = [parse_capability(text, core.ops) for text in image.capabilities]
-    if birth.grant is None:
-        return [(spec, None) for spec in requested]
+    bounds = [[parse_capability(text, core.ops) for text in texts] for texts in (image.capabilities, *image.ceilings) if texts]
+    wanted = image.capabilities if birth.grant is None else birth.grant
     grants: list[tuple[CapSpec, Any]] = []
     now = core.clock.now()
-    for text in birth.grant:
-        for spec in _within(parse_capability(text, core.ops), requested, image):
+    for text in wanted:
+        for spec in _within([parse_capability(text, core.ops)], bounds, image):
             if parent is None:
                 grants.append((spec, None))
             else:
@@ -129,24 +128,28 @@ def _plan_grants(
     return grants
 
 
-def _within(spec: CapSpec, requested: list[CapSpec], image: AgentImage) -> list[CapSpec]:
-    """Return what image and grant have in common: an image that requests capabilities is a bound on what it is given."""
-    if not image.capabilities:
-        return [spec]
-    common: list[CapSpec] = []
-    for part in spec.split():
-        for bound in (b for whole in requested for b in whole.split() if b.ops & part.ops):
-            narrowed = _narrower(part, bound)
-            if narrowed is not None:
-                common.append(narrowed)
-                break
-        else:
-            raise Denied(
-                "capability",
-                f"image `{image.ref}` does not request `{part.text}`",
-                hint="add it to the manifest's capabilities, or grant it to the running process",
-            )
-    return common
+def _within(specs: list[CapSpec], bounds: list[list[CapSpec]], image: AgentImage) -> list[CapSpec]:
+    """Return what a grant has in common with every bound: what the image requests, and what each image it is made from does.
+
+    An image that requests nothing bounds nothing: what it is given is up to the giver.
+    """
+    for bound in bounds:
+        if all(any(spec.text == whole.text for whole in bound) for spec in specs):
+            continue
+        specs = [_common(part, bound, image) for spec in specs for part in spec.split()]
+    return specs
+
+
+def _common(part: CapSpec, bound: list[CapSpec], image: AgentImage) -> CapSpec:
+    for allowed in (one for whole in bound for one in whole.split() if one.ops & part.ops):
+        narrowed = _narrower(part, allowed)
+        if narrowed is not None:
+            return narrowed
+    raise Denied(
+        "capability",
+        f"image `{image.ref}` does not request `{part.text}`",
+        hint="add it to the manifest's capabilities, or grant it to the running process",
+    )
 
 
 def _narrower(part: CapSpec, bound: CapSpec) -> CapSpec | None:

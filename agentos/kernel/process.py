@@ -1,4 +1,4 @@
-"""The process table: every process that lives, its lineage, and what it is doing right now.
+"""The process table: every process that lives, its lineage, what it holds (`Cap`) and what it waits for (`OpenCall`).
 
 An `AgentProcess` is the kernel's record of one process: the durable part (`record`, what the store has) and the part that exists only
 while this kernel runs (open calls, the scope of its running program, caches). Who may write what:
@@ -11,11 +11,13 @@ while this kernel runs (open calls, the scope of its running program, caches). W
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from agentos.abi.codec import decode
-from agentos.abi.records import ProcessRecord
+from agentos.abi.records import CapRecord, ProcessRecord
+from agentos.abi.syscall import Wait
+from agentos.abi.values import CapInfo
 from agentos.errors import Invalid
 
 if TYPE_CHECKING:
@@ -23,13 +25,11 @@ if TYPE_CHECKING:
 
     from agentos.abi.image import AgentImage
     from agentos.kernel.budget import Account
-    from agentos.kernel.capability import Cap
-    from agentos.kernel.scheduler import Tree
+    from agentos.kernel.tree import Tree
     from agentos.kernel.tape import Tape
-    from agentos.kernel.wait import OpenCall
-    from agentos.policy import Stack, Verdict
+    from agentos.policy import CapSpec, Stack, Verdict
 
-__all__ = ["ENDED", "AgentProcess", "ProcessEnded", "ProcessTable"]
+__all__ = ["ENDED", "AgentProcess", "Cap", "OpenCall", "ProcessEnded", "ProcessTable"]
 
 ENDED = frozenset({"exited", "failed", "killed"})
 
@@ -124,6 +124,65 @@ class AgentProcess:
     def __repr__(self) -> str:
         """Return pid, image and state."""
         return f"<process {self.pid} {self.record.image} {self.state}>"
+
+
+class Cap:
+    """One live capability. Made by `CapTable` only."""
+
+    __slots__ = ("children", "holder", "parent", "record", "spec")
+
+    def __init__(self, record: CapRecord, spec: CapSpec, holder: AgentProcess, parent: Cap | None) -> None:
+        self.record = record
+        self.spec = spec
+        self.holder = holder
+        self.parent = parent
+        self.children: dict[int, Cap] = {}
+
+    @property
+    def cap(self) -> int:
+        """The handle."""
+        return self.record.cap
+
+    def is_live(self, now: float) -> bool:
+        """True while it is neither used up nor expired."""
+        return self.record.uses_left != 0 and not 0 < self.record.expires <= now
+
+    @property
+    def is_plain(self) -> bool:
+        """True when it covers by op and resource alone, for as long as its holder's generation."""
+        return self.spec.is_constant and self.record.uses_left < 0 and not self.record.expires
+
+    def info(self) -> CapInfo:
+        """Return it as its holder and the host see it."""
+        record = self.record
+        return CapInfo(
+            id=record.cap,
+            pid=record.pid,
+            ops=tuple(sorted(self.spec.ops)),
+            pattern=tuple(self.spec.patterns),
+            text=record.text,
+            uses_left=None if record.uses_left < 0 else record.uses_left,
+            expires=record.expires or None,
+            depth=None if record.depth < 0 else record.depth,
+            parent=record.parent or None,
+            origin=record.origin,
+            state=record.state,
+        )
+
+
+class OpenCall:
+    """One call that waits, or (with `event` None) one unwound process that waits for all its calls' reasons at once."""
+
+    __slots__ = ("doing", "due", "event", "interrupted", "number", "process", "waits")
+
+    def __init__(self, process: AgentProcess, number: str, waits: Iterable[Wait], due: float | None, doing: str) -> None:
+        self.process = process
+        self.number = number
+        self.waits = tuple(waits)
+        self.due = due
+        self.doing = doing
+        self.event: anyio.Event | None = None
+        self.interrupted = False
 
 
 class ProcessTable:

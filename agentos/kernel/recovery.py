@@ -18,8 +18,7 @@ from agentos.abi.records import (
 from agentos.abi.syscall import Wait
 from agentos.kernel.budget import Account
 from agentos.kernel.lifecycle import link
-from agentos.kernel.process import AgentProcess
-from agentos.kernel.wait import OpenCall
+from agentos.kernel.process import AgentProcess, OpenCall
 from agentos.policy import parse_capability
 
 if TYPE_CHECKING:

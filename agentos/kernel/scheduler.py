@@ -34,25 +34,12 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from agentos.kernel.process import AgentProcess
+    from agentos.kernel.tree import Tree
 
-__all__ = ["Scheduler", "Tree"]
+__all__ = ["Scheduler"]
 
 log = logging.getLogger("agentos.kernel")
 STALL_S = 0.005
-
-
-class Tree:
-    """What one process tree has had of the kernel. `active` counts its processes that run code right now."""
-
-    __slots__ = ("active", "entered", "number", "share", "stalled", "virtual")
-
-    def __init__(self, number: int, weight: float) -> None:
-        self.number = number
-        self.share = 1.0 / weight
-        self.virtual = 0.0
-        self.active = 0
-        self.entered = False
-        self.stalled = False
 
 
 class Scheduler:

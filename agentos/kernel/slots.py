@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 if TYPE_CHECKING:
-    from agentos.kernel.scheduler import Tree
+    from agentos.kernel.tree import Tree
 
 __all__ = ["Slots"]
 

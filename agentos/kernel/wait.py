@@ -9,35 +9,17 @@ waking it makes it ready.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import count
-from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from agentos.abi.protocols import Clock
 from agentos.abi.syscall import Wait
 from agentos.errors import Unavailable
+from agentos.kernel.process import AgentProcess, OpenCall
 
-if TYPE_CHECKING:
-    from agentos.kernel.process import AgentProcess
-
-__all__ = ["OpenCall", "WaitTable"]
-
-
-class OpenCall:
-    """One call that waits, or (with `event` None) one unwound process that waits for all its calls' reasons at once."""
-
-    __slots__ = ("doing", "due", "event", "interrupted", "number", "process", "waits")
-
-    def __init__(self, process: AgentProcess, number: str, waits: Iterable[Wait], due: float | None, doing: str) -> None:
-        self.process = process
-        self.number = number
-        self.waits = tuple(waits)
-        self.due = due
-        self.doing = doing
-        self.event: anyio.Event | None = None
-        self.interrupted = False
+__all__ = ["WaitTable"]
 
 
 class WaitTable:

@@ -29,7 +29,7 @@ __all__ = ["ObjectTable"]
 
 Where = tuple[str, str]
 _CACHED = 4_096
-_TYPES = {str: "text", bytes: "bytes"}
+_TYPES: dict[type, str] = {str: "text", bytes: "bytes"}
 _LINKS = "links"
 
 

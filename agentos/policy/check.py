@@ -86,10 +86,10 @@ def check_rule(checked: CheckedRule, table: OpTable) -> None:
     """
     rule = checked.rule
     _check_clauses(checked)
-    for ref in rule.ops:
-        for op in ops_of(ref.text, table, ref.at):
-            check_for_op(checked, op)
-    _check_any(rule, [op for op in table if checked.names(op)])
+    ops = [op for ref in rule.ops for op in ops_of(ref.text, table, ref.at)]
+    _check_any(rule, ops)
+    for op in ops:
+        check_for_op(checked, op)
 
 
 def check_for_op(checked: CheckedRule, op: Op) -> None:

@@ -94,7 +94,7 @@ class Kernel:
         process = spawn(core, found, birth, above, changes)
         seq = core.note(process.pid, "spawned", {"image": found.ref, "parent": process.record.ppid, "name": process.record.name}, changes)
         await core.journal.durable(seq)
-        return Process(self, process.pid)
+        return Process(core, self.broker, process.pid)
 
     def _image(self, image: str | Path | AgentImage, changes: list[Change]) -> AgentImage:
         if not isinstance(image, AgentImage):
@@ -116,7 +116,7 @@ class Kernel:
         """
         if self.core.processes.get(pid) is None and self.core.store.get(ProcessRecord, pid) is None:
             raise Invalid("argument", f"there is no process {pid}", hint="see `agentos ps --all`", pid=pid)
-        return Process(self, pid)
+        return Process(self.core, self.broker, pid)
 
     async def ps(self, *, all: bool = False) -> list[ProcessInfo]:  # noqa: A002 - frozen by the command line's --all
         """Return the live processes in order of birth; with `all`, ended ones too."""

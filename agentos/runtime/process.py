@@ -19,7 +19,8 @@ from agentos.kernel.process import AgentProcess, ProcessEnded
 from agentos.runtime.outcome import Outcome
 
 if TYPE_CHECKING:
-    from agentos.runtime.kernel import Kernel
+    from agentos.broker.broker import Broker
+    from agentos.kernel.core import Core
 
 __all__ = ["Process"]
 
@@ -33,8 +34,9 @@ class Process:
         pid: Its pid.
     """
 
-    def __init__(self, kernel: Kernel, pid: int) -> None:
-        self._kernel = kernel
+    def __init__(self, core: Core, broker: Broker, pid: int) -> None:
+        self._core = core
+        self._broker = broker
         self.pid = pid
 
     def __repr__(self) -> str:
@@ -80,19 +82,18 @@ class Process:
         )
 
     async def _walk(self, op: str, args: dict[str, Any], key: str | None, deadline: Deadline | None) -> Any:
-        kernel, process = self._kernel, self._live()
+        core, process = self._core, self._live()
         if process.host_calls >= CALLS_IN_FLIGHT_MAX:
             raise Unavailable("overloaded", f"process {self.pid} has {CALLS_IN_FLIGHT_MAX} calls in flight", hint="wait for some")
-        core = kernel.core
         process.host_calls += 1
         process.branches += 1
         core.scheduler.resume(process)
         try:
             if key is not None:
-                value = await kernel.broker.join(process, op, args, key=key, deadline=deadline)
+                value = await self._broker.join(process, op, args, key=key, deadline=deadline)
             else:
                 number = f"h{core.store.epoch}-{next(_numbers)}"
-                value = await kernel.broker.call(process, op, args, number=number, deadline=deadline)
+                value = await self._broker.call(process, op, args, number=number, deadline=deadline)
             seq = process.last_seq
         except ProcessEnded:
             raise Invalid("state", f"process {self.pid} has ended", hint="see `agentos ps --all`", pid=self.pid) from None
@@ -136,7 +137,7 @@ class Process:
         Raises:
             TimeoutError: it has not ended within `timeout_s` seconds; it was not touched.
         """
-        core = self._kernel.core
+        core = self._core
         with anyio.fail_after(timeout_s):
             while core.processes.get(self.pid) is not None:
                 await core.waits.watch(("child", self.pid)).wait()
@@ -148,21 +149,21 @@ class Process:
         """Send pause, resume, interrupt or kill."""
         if what not in ("pause", "resume", "interrupt", "kill"):
             raise Invalid("argument", f"there is no signal `{what}`", hint="pause, resume, interrupt or kill", field="signal")
-        core, process = self._kernel.core, self._live()
+        core, process = self._core, self._live()
         changes: list[Change] = []
         signal(core, process, what, changes)
         await core.journal.durable(core.note(self.pid, "state", {"signal": what, "state": process.state}, changes))
 
     async def exit(self, value: Any = None) -> None:
         """End a host process with a value."""
-        core, process = self._kernel.core, self._live()
+        core, process = self._core, self._live()
         changes: list[Change] = []
         end(core, process, "exited", changes, value)
         await core.journal.durable(core.note(self.pid, "exited", {"state": "exited"}, changes))
 
     async def send(self, value: Any, channel: str = "main") -> int:
         """Send a message from the host and return its id."""
-        core, process = self._kernel.core, self._live()
+        core, process = self._core, self._live()
         changes: list[Change] = []
         message = core.mail.send(process.pid, value, channel, changes, sender=0, labels=0, reply_to=None, now=core.clock.now())
         core.waits.wake(("message", process.pid, channel))
@@ -171,11 +172,11 @@ class Process:
 
     async def fork(self, *, grant: Iterable[str] = (), goal: Any = None) -> Process:
         """Fork the process: a child with the same program state at its last point, an empty mailbox, and only what `grant` names."""
-        core, process = self._kernel.core, self._live()
+        core, process = self._core, self._live()
         changes: list[Change] = []
         child = fork(core, process, tuple(grant), goal, changes)
         await core.journal.durable(core.note(child.pid, "spawned", {"image": child.record.image, "parent": self.pid, "fork": True}, changes))
-        return Process(self._kernel, child.pid)
+        return Process(self._core, self._broker, child.pid)
 
     async def query(self, name: str) -> Any:
         """Return what the running program exposed under `name` with `sys.expose`.
@@ -193,7 +194,7 @@ class Process:
 
     async def stream(self, text: Any = None) -> AsyncIterator[Event]:
         """Yield this process's events as they happen, until it has ended; with `text`, send that first."""
-        follower = self._kernel.core.events.follow()
+        follower = self._core.events.follow()
         if text is not None:
             await self.send(text)
         async with follower:
@@ -205,12 +206,12 @@ class Process:
 
     async def caps(self) -> list[CapInfo]:
         """Return its live capabilities."""
-        return await self._kernel.caps(self.pid)
+        return [cap.info() for cap in self._live().caps.values()]
 
     @property
     def info(self) -> ProcessInfo:
         """What `ps` shows of it, ended or not."""
-        core = self._kernel.core
+        core = self._core
         process = core.processes.get(self.pid)
         return info(core, process) if process is not None else from_record(self._record(), core.store.get(AccountRecord, self.pid))
 
@@ -220,10 +221,10 @@ class Process:
         return self.info.usage
 
     def _live(self) -> AgentProcess:
-        return self._kernel.core.processes.find(self.pid)
+        return self._core.processes.find(self.pid)
 
     def _record(self) -> ProcessRecord:
-        record = self._kernel.core.store.get(ProcessRecord, self.pid)
+        record = self._core.store.get(ProcessRecord, self.pid)
         if record is None:
             raise Invalid("argument", f"there is no process {self.pid}", hint="see `agentos ps --all`", pid=self.pid)
         return record

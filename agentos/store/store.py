@@ -39,6 +39,7 @@ class Store(Reads):
     Attributes:
         path: The database file, None in memory.
         epoch: Number of this writer (of the last writer, for a reader).
+        identity: Random name of this store, in hex: no other store has it.
         journal: Where rows and changes are appended; refuses in a reader.
         objects: Content-addressed bytes and big values.
     """
@@ -48,7 +49,8 @@ class Store(Reads):
         self._lease = lease
         self._closed = False
         self.path = reader.path
-        seq, digest, self.epoch = reader.fetch("SELECT seq, hash, epoch FROM head")[0]
+        genesis, seq, digest, self.epoch = reader.fetch("SELECT genesis, seq, hash, epoch FROM head")[0]
+        self.identity = genesis[:8].hex()
         journal = Journal(writer, clock, self.epoch, (seq, digest), path=self.path)
         super().__init__(reader, journal, Objects(reader, journal))
 

@@ -118,7 +118,7 @@ def _branch(items: list[bytes], keep: Keep) -> bytes:
     return _link(_LIST, _tree(items, keep))
 
 
-def _dict(value: dict[Any, Any], keep: Keep) -> bytes:
+def _dict(value: dict[str, Any], keep: Keep) -> bytes:
     """Return the item of a dict."""
     pairs = sorted((_encode(key), _item(element, keep)) for key, element in value.items())
     if sum(len(key) + len(item) for key, item in pairs) <= ITEM_BYTES_MAX:

@@ -10,9 +10,8 @@ from agentos.abi.permit import Permit
 from agentos.abi.syscall import Park, Syscall
 from agentos.errors import Denied, Invalid
 from agentos.kernel.ask import refusal, verdict_of
-from agentos.kernel.capability import Cap
 from agentos.kernel.ops.serve import serve
-from agentos.kernel.process import AgentProcess
+from agentos.kernel.process import AgentProcess, Cap
 from agentos.policy import parse_capability
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ __all__ = ["Handler", "serve"]
 Handler = Callable[["Core", Permit, dict[str, Any]], Any]
 
 
-def serve(core: Core, family: str, handlers: dict[str, Handler]) -> list[Syscall]:
+def serve(core: Core, family: str, handlers: Mapping[str, Handler]) -> list[Syscall]:
     """Bind each handler to its op; the permit is spent here, before the handler sees anything (no-effect-without-permit)."""
     return [
         Syscall(core.ops.find(f"{family}.{verb}"), partial(_spend, handler, core, f"{family}.{verb}"), awaits=False)

@@ -135,7 +135,9 @@ async def test_a_cancelled_leader_hands_over(store: Store) -> None:
     assert store.journal.durable_seq == 3
 
 
-async def test_a_leader_cancelled_during_a_threaded_commit_sees_it_through(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_leader_cancelled_during_a_threaded_commit_sees_it_through(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     in_threads(store)
     begun, go = hold(monkeypatch)
     async with anyio.create_task_group() as group:

@@ -57,7 +57,11 @@ def test_no_read_scans_a_big_table(store: Store, read: str) -> None:
     store._reader.fetch = explained
     READS[read](store)
     small = ("SCAN head",)
-    bad = [plan for plan in plans if ("SCAN" in plan and " INDEX " not in plan and not any(s in plan for s in small)) or "TEMP B-TREE" in plan]
+    bad = [
+        plan
+        for plan in plans
+        if ("SCAN" in plan and " INDEX " not in plan and not any(s in plan for s in small)) or "TEMP B-TREE" in plan
+    ]
     assert plans
     assert bad == []
 

@@ -25,7 +25,13 @@ def filled(folder: Path) -> str:
     with file_store(folder) as store:
         for number in range(ROWS):
             store.journal.append(
-                row(1 + number % 2, args=bytes([number]), resource=f"path:/{number}", result=BIG if number == 4 else b"r", key="k")
+                row(
+                    1 + number % 2,
+                    args=bytes([number]),
+                    resource=f"path:/{number}",
+                    result=BIG if number == 4 else b"r",
+                    key="k",
+                )
             )
             store.journal.flush()
         return store.verify().head
@@ -107,7 +113,11 @@ def rewritten(folder: Path) -> None:
 
 def shortened(folder: Path) -> None:
     """Cut the journal and move the stored head back with it."""
-    tamper(folder, "DELETE FROM journal WHERE seq > 8", "UPDATE head SET (seq, hash) = (SELECT seq, hash FROM journal WHERE seq = 8)")
+    tamper(
+        folder,
+        "DELETE FROM journal WHERE seq > 8",
+        "UPDATE head SET (seq, hash) = (SELECT seq, hash FROM journal WHERE seq = 8)",
+    )
 
 
 @pytest.mark.parametrize(("attack", "first_bad"), [(rewritten, ROWS), (shortened, 9)])
@@ -170,7 +180,8 @@ def erase(folder: Path, seq: int) -> None:
         columns = raw.execute(f"SELECT {', '.join(JOURNAL.columns)} FROM journal WHERE seq = ?", (seq,)).fetchone()
         kept = chain._stored_content_hash(columns)
         raw.execute(
-            "UPDATE journal SET content_hash = ?, args = NULL, resource = NULL, result = NULL, salt = NULL WHERE seq = ?", (kept, seq)
+            "UPDATE journal SET content_hash = ?, args = NULL, resource = NULL, result = NULL, salt = NULL WHERE seq = ?",
+            (kept, seq),
         )
 
 

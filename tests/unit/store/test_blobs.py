@@ -21,7 +21,12 @@ def test_an_object_unpacks_to_its_bytes(data: bytes) -> None:
 
 def test_only_bytes_that_shrink_are_compressed() -> None:
     codec_of = lambda data: blobs.pack_body(blobs.name_of(data), data)[1]  # noqa: E731 - a query of this test
-    assert [codec_of(b"x" * 4_000), codec_of(os.urandom(4_000)), codec_of(b"x" * 10), codec_of(bytes(70_000))] == ["zlib", "raw", "raw", "raw"]
+    assert [codec_of(b"x" * 4_000), codec_of(os.urandom(4_000)), codec_of(b"x" * 10), codec_of(bytes(70_000))] == [
+        "zlib",
+        "raw",
+        "raw",
+        "raw",
+    ]
 
 
 @given(st.binary(max_size=64))
@@ -37,7 +42,13 @@ def test_a_reference_leads_to_its_name() -> None:
 
 @pytest.mark.parametrize(
     ("codec", "size", "body"),
-    [("raw", 4, b"dato"), ("raw", 3, b"data"), ("zlib", 4, b"data"), ("pickle", 4, b"data"), ("zlib", 4, zlib.compress(bytes(10**6)))],
+    [
+        ("raw", 4, b"dato"),
+        ("raw", 3, b"data"),
+        ("zlib", 4, b"data"),
+        ("pickle", 4, b"data"),
+        ("zlib", 4, zlib.compress(bytes(10**6))),
+    ],
 )
 def test_a_damaged_body_is_a_panic(codec: str, size: int, body: bytes) -> None:
     with pytest.raises(KernelPanic):

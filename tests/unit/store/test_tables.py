@@ -35,7 +35,9 @@ def test_a_record_without_a_table_is_refused() -> None:
 
 
 def test_the_schema_creates_every_table_once() -> None:
-    created = [text.split()[2] for text in schema.create_all(schema.sqlite_dialect()) if text.strip().startswith("CREATE TABLE")]
+    created = [
+        text.split()[2] for text in schema.create_all(schema.sqlite_dialect()) if text.strip().startswith("CREATE TABLE")
+    ]
     assert sorted(created) == sorted(["head", "journal", "meta", "object", *(table.name for _, table in tables.state_tables())])
 
 

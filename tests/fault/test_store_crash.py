@@ -1,0 +1,195 @@
+"""INVARIANT committed-survives: after SIGKILL at any statement the store holds a prefix that contains all that was acknowledged."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from agentos.abi.records import ProcessRecord
+from agentos.errors import Invalid
+from agentos.store import Store
+from agentos.store.sqlite import Connection
+from tests.fault.store_crash import PROCESSES, TURNS
+from tests.room.store.builders import change, file_store, row, spawned
+
+PAGE = 4096
+FRAME = 24 + PAGE
+WAL_HEADER = 32
+
+
+def check_prefix(store: Store) -> int:
+    """Check that state and journal are one prefix of the work of `store_crash`; return its last number."""
+    assert store.verify().ok
+    rows = store._reader.fetch("SELECT seq, pid, kind FROM journal ORDER BY seq")
+    assert [seq for seq, _, _ in rows] == list(range(1, len(rows) + 1))
+    changed = {(seq, pid) for seq, pid, kind in rows if pid >= 10 or seq == 1}
+    assert set(store._reader.fetch("SELECT seq, pid FROM process")) == changed
+    for pid in {pid for _, pid in changed}:
+        assert store.get(ProcessRecord, pid).seq == max(seq for seq, other in changed if other == pid)
+        assert all(found.args in (b"", found.args[:1] * 3_000) for found in store.tape(pid, 0, 99))
+    return len(rows)
+
+
+def test_a_writer_killed_at_any_statement_loses_nothing_acknowledged(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.fault.store_crash", str(tmp_path)], check=True, capture_output=True, text=True
+    )
+    told = [tuple(map(int, line.split())) for line in done.stdout.splitlines()]
+    assert len(told) > 20
+    for number, acknowledged in told:
+        with file_store(tmp_path / str(number)) as store:
+            held = check_prefix(store)
+            assert held >= acknowledged
+            store.journal.append(row())
+            assert store.verify().ok
+    assert held == 1 + PROCESSES + TURNS * (PROCESSES + 1)
+
+
+def grown(folder: Path, batches: int = 6) -> list[int]:
+    """Copy a store to `folder` whose last batches are all in the WAL; returns the numbers at which batches ended."""
+    origin = folder.with_name("origin")
+    with file_store(origin) as store:
+        spawned(store, 1)
+    ends = [1]
+    with file_store(origin) as store:
+        process = store.get(ProcessRecord, 1)
+        for batch in range(batches):
+            for _ in range(3):
+                store.journal.append(row(1, args=bytes([batch]) * 2_500), [change(process)])
+            store.journal.flush()
+            ends.append(store.journal.head)
+        shutil.copytree(origin, folder)
+    return ends
+
+
+def test_a_truncated_wal_keeps_a_prefix(tmp_path: Path) -> None:
+    ends = grown(tmp_path / "whole")
+    size = (tmp_path / "whole" / "store.db-wal").stat().st_size
+    cuts = sorted({cut for end in range(WAL_HEADER, size + 1, FRAME) for cut in (end, end - 1, end + 1, end + FRAME // 2)})
+    heads = []
+    for cut in cuts:
+        copy = shutil.copytree(tmp_path / "whole", tmp_path / "copy")
+        with (copy / "store.db-wal").open("r+b") as wal:
+            wal.truncate(min(cut, size))
+        with file_store(copy) as store:
+            assert store.verify().ok
+            assert store.get(ProcessRecord, 1).seq == store.journal.head
+            heads.append(store.journal.head)
+        shutil.rmtree(copy)
+    assert heads == sorted(heads)
+    assert sorted(set(heads)) == ends
+
+
+@pytest.mark.parametrize("where", ["frame header", "page", "checksum"])
+def test_a_corrupted_wal_frame_keeps_the_prefix_before_it(tmp_path: Path, where: str) -> None:
+    ends = grown(tmp_path / "whole")
+    size = (tmp_path / "whole" / "store.db-wal").stat().st_size
+    at = {"frame header": 0, "page": 24 + 100, "checksum": 16}[where]
+    for frame in range(WAL_HEADER, size, FRAME * 2):
+        copy = shutil.copytree(tmp_path / "whole", tmp_path / "copy")
+        with (copy / "store.db-wal").open("r+b") as wal:
+            wal.seek(frame + at)
+            damaged = bytes(byte ^ 0xFF for byte in wal.read(8))
+            wal.seek(frame + at)
+            wal.write(damaged)
+        with file_store(copy) as store:
+            assert store.verify().ok
+            assert store.journal.head in ends[:-1]
+            assert store.get(ProcessRecord, 1).seq == store.journal.head
+        shutil.rmtree(copy)
+
+
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR])
+def test_a_failure_at_any_statement_acknowledges_nothing_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    execute = Connection.execute
+    survived = False
+    number = 0
+    while not survived:
+        number += 1
+        folder = tmp_path / str(number)
+        store = file_store(folder)
+        left = [number]
+
+        def failing(connection: Connection, *args: object, left: list[int] = left) -> sqlite3.Cursor:
+            left[0] -= 1
+            if left[0] == 0:
+                error = sqlite3.OperationalError("the disk says no")
+                error.sqlite_errorcode = code
+                raise error
+            return execute(connection, *args)
+
+        monkeypatch.setattr(Connection, "execute", failing)
+        acknowledged = 0
+        try:
+            for pid in (1, 2, 3):
+                spawned(store, pid, goal=b"g" * 3_000)
+                store.journal.flush()
+                acknowledged = store.journal.durable_seq
+            survived = True
+        except Invalid as error:
+            assert error.reason in ("full", "io")
+            with pytest.raises(Invalid):
+                store.journal.append(row())
+        monkeypatch.setattr(Connection, "execute", execute)
+        store.close()
+        with file_store(folder) as reopened:
+            assert reopened.verify().ok
+            assert reopened.journal.head == acknowledged
+    assert number > 12
+
+
+def test_a_full_disk_stops_the_store_and_loses_nothing(tmp_path: Path) -> None:
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1536k", "tmpfs", str(tmp_path)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("a small file system cannot be mounted here")
+    try:
+        filler = tmp_path / "filler"
+        filler.write_bytes(bytes(400 * 1024))
+        store = file_store(tmp_path, durability="strict")
+        acknowledged = 0
+        with pytest.raises(Invalid) as caught:
+            for pid in range(1, 100_000):
+                spawned(store, pid, goal=bytes([pid % 251]) * 900)
+                if pid % 20 == 0:
+                    store.journal.flush()
+                    acknowledged = store.journal.durable_seq
+        assert caught.value.reason == "full"
+        with pytest.raises(Invalid):
+            store.journal.append(row())
+        store.close()
+        filler.unlink()
+        with file_store(tmp_path) as reopened:
+            assert reopened.journal.head >= acknowledged > 0
+            assert len(reopened.current(ProcessRecord)) == reopened.journal.head
+            assert reopened.verify().ok
+            reopened.journal.append(row())
+            reopened.journal.flush()
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_a_store_on_a_file_system_mounted_read_only_is_read_but_not_written(tmp_path: Path) -> None:
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(tmp_path)], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip("a file system cannot be mounted here")
+    try:
+        with file_store(tmp_path) as store:
+            spawned(store, 1)
+        subprocess.run(["mount", "-o", "remount,ro", str(tmp_path)], check=True)
+        with pytest.raises(Invalid) as caught:
+            file_store(tmp_path)
+        assert caught.value.reason == "readonly"
+        with file_store(tmp_path, writer=False) as reader:
+            assert [found.pid for found in reader.current(ProcessRecord)] == [1]
+            assert reader.verify().ok
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
