@@ -2,7 +2,7 @@
 
 Both patterns become nondeterministic automata over characters; a segment is spelled with a closing separator. The inner one's states are
 explored together with the subsets of states the outer one may be in. Characters that no pattern names behave alike, so one
-stands for all of them. States are bounded: past STATES_MAX the answer is "not contained" (fail closed), with an empty witness.
+stands for all of them. States are bounded: past STATES_MAX the answer is "not contained" (fail closed), without a witness.
 
 INVARIANT containment-is-sound: whenever `witness` returns None, no sequence of segments matches `inner` without matching `outer`.
 """
@@ -15,10 +15,12 @@ from typing import Final
 
 from agentos.policy.glob import ONE, STAR, Deep, Segment, Sequence_
 
-__all__ = ["STATES_MAX", "witness"]
+__all__ = ["STATES_MAX", "UNDECIDED", "witness"]
 
 STATES_MAX: Final = 20_000
 _SEPARATOR: Final = "\0"
+UNDECIDED: Final = (_SEPARATOR,)
+"""No segments at all: the question was not decided within STATES_MAX states."""
 _SPARE: Final = "xyzabcdefghijklmnopqrstuvw0123456789-_~\u00e9\u03b1\u0436\u05d0\u0905\u3042"
 
 
@@ -107,7 +109,7 @@ def witness(outer: Sequence_, inner: Sequence_, *, empty_segments: bool = False)
         empty_segments: ``**`` may also take empty segments (URL paths may end in ``/``).
 
     Returns:
-        None when contained; an empty tuple also stands for "not decided within STATES_MAX states".
+        None when contained; UNDECIDED when that would take more than STATES_MAX states.
     """
     wide, narrow = (_Automaton(pattern, empty_segments=empty_segments) for pattern in (outer, inner))
     alphabet = _alphabet(wide, narrow)
@@ -121,7 +123,7 @@ def witness(outer: Sequence_, inner: Sequence_, *, empty_segments: bool = False)
         if narrow.accepts(inside) and not wide.accepts(outside):
             return _spell(pair, came_from)
         if len(came_from) > STATES_MAX:
-            return ()
+            return UNDECIDED
         for char in alphabet:
             after = narrow.step(inside, char)
             if after:

@@ -21,7 +21,7 @@ from urllib.parse import quote
 from agentos.abi.limits import PATH_BYTES_MAX
 from agentos.abi.resource import Kind, Resource, Url
 from agentos.policy.argv import Argv, argv_of
-from agentos.policy.contain import witness
+from agentos.policy.contain import UNDECIDED, witness
 from agentos.policy.glob import DEEP, Sequence_, sequence_matcher, sequence_of
 from agentos.policy.pattern_base import Pattern, labels, literal_of, literal_prefix, prefixes, refuse, split, suffixes
 from agentos.policy.url_pattern import url_pattern
@@ -47,7 +47,9 @@ class SegmentPattern(Pattern):
         """Return a resource that `other` covers and this does not, or None."""
         assert isinstance(other, SegmentPattern)
         found = witness(self.segments, other.segments)
-        return None if found is None else ("/" if self.kind == "path" else "") + "/".join(found)
+        if found is None or found is UNDECIDED:
+            return None if found is None else ""
+        return ("/" if self.kind == "path" else "") + "/".join(found)
 
     def example_keys(self) -> list[str]:
         """Return the keys under which a pattern that contains this one can be indexed."""
@@ -79,7 +81,7 @@ class ArgvPattern(Pattern):
         found = witness(self.argv.tokens, other.argv.tokens)
         if found is None:
             return None if self.argv.names_all_of(other.argv) else other.text
-        return " ".join(found)
+        return "" if found is UNDECIDED else " ".join(found)
 
     def example_keys(self) -> list[str]:
         """Return the keys under which a pattern that contains this one can be indexed."""

@@ -14,7 +14,7 @@ from typing import Final
 from urllib.parse import quote
 
 from agentos.abi.resource import Resource, Url
-from agentos.policy.contain import witness
+from agentos.policy.contain import UNDECIDED, witness
 from agentos.policy.glob import DEEP, Deep, Sequence_, sequence_matcher, sequence_of
 from agentos.policy.pattern_base import Pattern, labels, literal_prefix, refuse, split, suffixes
 
@@ -63,6 +63,8 @@ class UrlPattern(Pattern):
             return ""
         for wide, narrow in ((outer.host, inner.host), (outer.path, inner.path)):
             found = witness(wide, narrow, empty_segments=wide is outer.path)
+            if found is UNDECIDED:
+                return ""
             if found is not None:
                 return f"{inner.scheme or 'https'}://" + (".".join(found) if wide is outer.host else "/" + "/".join(found))
         return None

@@ -104,7 +104,23 @@ def test_a_corrupted_wal_frame_keeps_the_prefix_before_it(tmp_path: Path, where:
         shutil.rmtree(copy)
 
 
-@pytest.mark.parametrize("code", [sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR])
+REASONS = {sqlite3.SQLITE_FULL: "full", sqlite3.SQLITE_IOERR: "io"}
+
+
+def three_commits(store: Store) -> tuple[int, str]:
+    """Commit three times; returns the last acknowledged number and why it stopped, if it did."""
+    acknowledged = 0
+    try:
+        for pid in (1, 2, 3):
+            spawned(store, pid, goal=b"g" * 3_000)
+            store.journal.flush()
+            acknowledged = store.journal.durable_seq
+    except Invalid as error:
+        return acknowledged, error.reason
+    return acknowledged, ""
+
+
+@pytest.mark.parametrize("code", list(REASONS))
 def test_a_failure_at_any_statement_acknowledges_nothing_after_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
@@ -126,15 +142,10 @@ def test_a_failure_at_any_statement_acknowledges_nothing_after_it(
             return execute(connection, *args)
 
         monkeypatch.setattr(Connection, "execute", failing)
-        acknowledged = 0
-        try:
-            for pid in (1, 2, 3):
-                spawned(store, pid, goal=b"g" * 3_000)
-                store.journal.flush()
-                acknowledged = store.journal.durable_seq
-            survived = True
-        except Invalid as error:
-            assert error.reason in ("full", "io")
+        acknowledged, reason = three_commits(store)
+        survived = not reason
+        if reason:
+            assert reason == REASONS[code]
             with pytest.raises(Invalid):
                 store.journal.append(row())
         monkeypatch.setattr(Connection, "execute", execute)
@@ -143,6 +154,14 @@ def test_a_failure_at_any_statement_acknowledges_nothing_after_it(
             assert reopened.verify().ok
             assert reopened.journal.head == acknowledged
     assert number > 12
+
+
+def write_without_end(store: Store) -> None:
+    """Commit every 20 processes until something stops it."""
+    for pid in range(1, 100_000):
+        spawned(store, pid, goal=bytes([pid % 251]) * 900)
+        if pid % 20 == 0:
+            store.journal.flush()
 
 
 def test_a_full_disk_stops_the_store_and_loses_nothing(tmp_path: Path) -> None:
@@ -155,14 +174,10 @@ def test_a_full_disk_stops_the_store_and_loses_nothing(tmp_path: Path) -> None:
         filler = tmp_path / "filler"
         filler.write_bytes(bytes(400 * 1024))
         store = file_store(tmp_path, durability="strict")
-        acknowledged = 0
         with pytest.raises(Invalid) as caught:
-            for pid in range(1, 100_000):
-                spawned(store, pid, goal=bytes([pid % 251]) * 900)
-                if pid % 20 == 0:
-                    store.journal.flush()
-                    acknowledged = store.journal.durable_seq
+            write_without_end(store)
         assert caught.value.reason == "full"
+        acknowledged = store.journal.durable_seq
         with pytest.raises(Invalid):
             store.journal.append(row())
         store.close()

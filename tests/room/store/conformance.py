@@ -107,6 +107,12 @@ def test_two_changes_of_one_record_by_one_row_are_one_version(store: Store) -> N
     assert store._reader.fetch("SELECT count(*) FROM process") == [(2,)]
 
 
+def committed(store: Store, made: Change) -> None:
+    """Append one change and commit it."""
+    store.journal.append(row(), [made])
+    store.journal.flush()
+
+
 @pytest.mark.parametrize("buffered", [True, False])
 def test_replacing_a_version_that_is_not_current_is_a_panic_and_stops_the_store(store: Store, buffered: bool) -> None:
     process = spawned(store)
@@ -114,8 +120,7 @@ def test_replacing_a_version_that_is_not_current_is_a_panic_and_stops_the_store(
         store.journal.flush()
     stale = Change(ProcessRecord(pid=process.pid), 77)
     with pytest.raises(KernelPanic):
-        store.journal.append(row(), [stale])
-        store.journal.flush()
+        committed(store, stale)
     with pytest.raises(KernelPanic):
         store.journal.append(row())
 
@@ -124,8 +129,7 @@ def test_a_new_record_under_a_taken_key_is_a_panic(store: Store) -> None:
     spawned(store)
     store.journal.flush()
     with pytest.raises(KernelPanic):
-        store.journal.append(row(), [Change(ProcessRecord(pid=1))])
-        store.journal.flush()
+        committed(store, Change(ProcessRecord(pid=1)))
 
 
 def test_more_changes_than_one_statement_takes_are_all_written(store: Store) -> None:

@@ -2,5 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.room.store.conformance import *  # noqa: F403 - the suite is written once and collected here
-from tests.room.store.conformance import pytestmark as pytestmark
+
+pytestmark = pytest.mark.anyio

@@ -76,7 +76,7 @@ def test_content_that_is_only_removed_is_seen(tmp_path: Path, column: str) -> No
         (["DELETE FROM journal WHERE seq > 9"], 10),
         (["DELETE FROM journal"], 1),
         (["UPDATE journal SET seq = -seq WHERE seq = 5"], -5),
-        (["UPDATE journal SET seq = 99 WHERE seq = 5", "UPDATE journal SET seq = 5 WHERE seq = 6", "UPDATE journal SET seq = 6 WHERE seq = 99"], 5),
+        ([f"UPDATE journal SET seq = {new} WHERE seq = {old}" for old, new in ((5, 99), (6, 5), (99, 6))], 5),
         (["UPDATE journal SET seq = seq + 100 WHERE seq > 6", "UPDATE journal SET seq = seq - 101 WHERE seq > 106"], 6),
         (["UPDATE head SET seq = 11"], 11),
         (["UPDATE head SET seq = 14"], 13),
