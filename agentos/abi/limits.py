@@ -78,3 +78,10 @@ IMAGE_FILES_MAX: Final = 1_000  # files of one skill
 IMAGE_PARENTS_MAX: Final = 16  # length of a chain of `from`
 TURNS_DEFAULT: Final = 40  # of a react program
 TURNS_MAX: Final = 100_000
+
+# --- control socket ----------------------------------------------------------------------------------------------------
+CONTROL_FRAME_BYTES_MAX: Final = 16 * MIB  # one request
+CONTROL_REPLY_BYTES_MAX: Final = 96 * MIB  # one reply: the largest result in base64, with room
+CONTROL_CLIENTS_MAX: Final = 128  # connections; a stream has one of its own
+CONTROL_REQUESTS_MAX: Final = 256  # under way at once, per connection
+CONTROL_REPLY_S: Final = 5.0  # what a kernel gets to greet a client, and to answer one that blocks

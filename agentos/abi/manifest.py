@@ -231,7 +231,7 @@ def _capabilities(node: Node, package: Package) -> Fields:
 
 def _policy(node: Node, package: Package) -> Fields:
     text = _utf8(node, package, "name a policy file, relative to the manifest")
-    return {"policy": PolicyFile(node.value, text)}
+    return {"policy": PolicyFile(node.value.removeprefix("../"), text)}
 
 
 def _asks(node: Node, package: Package) -> Fields:

@@ -142,6 +142,7 @@ class AskRecord(StateRecord, kw_only=True):
     preview: bytes = b""
     digest: bytes = b""
     rule: str = ""
+    rule_name: str = ""
     because: str = ""
     labels: int = 0
     lineage: bytes = b""

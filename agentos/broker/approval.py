@@ -108,7 +108,7 @@ class Approvals:
         return core.asks.open(
             process, call.number, "approval", changes, now=now, expires=0.0 if suspend else now + timeout_s, op=call.op.name,
             args=call.encoded, preview=encode(preview) if preview is not None else b"", digest=bound, rule=verdict.rule,
-            because=verdict.because or "", labels=process.label,
+            rule_name=verdict.name, because=verdict.because or "", labels=process.label,
         )  # fmt: skip
 
     async def _wait(self, call: Request, record: AskRecord, changes: list[Change]) -> None:

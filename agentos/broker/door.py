@@ -18,14 +18,16 @@ A pure or local call completes without suspending.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from functools import partial
 from typing import Any, Final
 
 from agentos.abi.codec import decode, encode
-from agentos.abi.limits import CALLS_PER_SAVE_MAX, RESULT_BYTES_MAX
+from agentos.abi.limits import CALLS_PER_SAVE_MAX, CALLS_PER_SAVE_WARN, RESULT_BYTES_MAX
 from agentos.abi.op import Effect
 from agentos.abi.permit import Permit, claim_seal
+from agentos.abi.probe import reached
 from agentos.abi.records import Change, Row
 from agentos.abi.resource import Resource
 from agentos.abi.syscall import Park, Syscall
@@ -37,6 +39,8 @@ from agentos.kernel.process import AgentProcess, OpenCall, ProcessEnded
 from agentos.policy import Verdict
 
 __all__ = ["Door", "denial", "error_bytes"]
+
+log = logging.getLogger("agentos.broker")
 
 _SEAL: Final = claim_seal()
 _PLAN_DENIES = frozenset({Effect.KEYED, Effect.PROBEABLE, Effect.ONCE})
@@ -93,24 +97,25 @@ class Door:
             Denied: `denied.capability` or `denied.policy`; nothing was journaled yet.
         """
         process, op, core = call.process, call.op, self.core
-        if op.self_right is True or (op.self_right and op.is_self_right(call.args, process.pid)):
+        own = op.self_right is True or (bool(op.self_right) and op.is_self_right(call.args, process.pid))
+        if own:
             call.cap = None
         else:
             call.cap = core.caps.cover(process, op, call.resources, call.args, core.clock.now())
         if core.mode == "plan" and op.effect in _PLAN_DENIES:
             raise Denied("policy", f"`{op.name}` has an effect outside, and this kernel only plans", rule="mode:plan", op=op.name)
-        verdict = call.verdict = self._verdict(process, call)
+        verdict = call.verdict = self._verdict(process, call, own)
         if verdict is not None and verdict.outcome == "deny":
             raise denial(call, verdict)
         return verdict
 
-    def _verdict(self, process: AgentProcess, call: Request) -> Verdict | None:
+    def _verdict(self, process: AgentProcess, call: Request, own: bool) -> Verdict | None:
         if not process.stack.layers:
             return None
         key = (call.op.name, call.resource_text)
         verdict = process.verdict_cache.get(key)
         if verdict is None:
-            verdict = process.stack.decide(call.op, call.resources, call.args, process.facts)
+            verdict = process.stack.decide(call.op, call.resources, call.args, process.facts, own=own)
             if verdict.constant:
                 process.verdict_cache[key] = verdict
         return verdict
@@ -191,7 +196,9 @@ class Door:
             self.settle_belongings(call, permit.labels, changes)
         row = call.row("call", "done", core.clock.now())
         row.result = encoded
+        reached("done.before")
         process.last_seq = core.append(row, changes)
+        reached("done.appended")
         if process.unwinding:
             raise ProcessEnded
         return call.op.restore(decode(encoded))
@@ -284,6 +291,8 @@ class Door:
         """
         process = call.process
         process.calls_since_save += 1
+        if process.calls_since_save == CALLS_PER_SAVE_WARN and not process.hosted:
+            log.warning("save_is_due pid=%d calls=%d calls_max=%d", process.pid, CALLS_PER_SAVE_WARN, CALLS_PER_SAVE_MAX)
         if process.calls_since_save > CALLS_PER_SAVE_MAX and not process.hosted and call.op.name not in ("proc.save", "proc.exit"):
             error = Invalid(
                 "state", f"process {process.pid} made {CALLS_PER_SAVE_MAX} calls since its last save", hint="call `sys.save(state)` in loops"

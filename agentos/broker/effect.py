@@ -71,6 +71,7 @@ class Effects:
 
     async def _admit_and_run(self, call: Request) -> Any:
         permit = self._door.permit(call)
+        reached("admit.before")
         intent = self._admit(call)
         permit.seq = intent.seq
         self._door.bind_recheck(permit, call)
@@ -122,6 +123,7 @@ class Effects:
         except (AgentOSError, ValueError) as error:
             text = f"`{call.op.name}` returned what cannot be kept: {error}"[:2000]
             raise self.settle_error(call, intent, permit, Unavailable("device", text, may_have_happened=True)) from error
+        reached("settle.before")
         self._append(call, intent, permit, "done", result=encoded)
         reached("settle.appended")
         return plain

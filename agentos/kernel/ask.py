@@ -12,7 +12,7 @@ digest covers op, arguments, resource and preview, and a consumed ask is never l
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from agentos.abi.codec import decode, encode
@@ -63,7 +63,8 @@ class Ask:
     expires: float | None
     state: str
     answer: dict[str, Any] | None = None
-    number: str = field(default="", kw_only=True)
+    number: str = ""
+    rule_name: str = ""
 
 
 def as_ask(record: AskRecord) -> Ask:
@@ -74,6 +75,7 @@ def as_ask(record: AskRecord) -> Ask:
         because=record.because, labels=names(record.labels), lineage=decode(record.lineage) if record.lineage else [],
         created=record.created, expires=record.expires or None, state=record.state,
         answer=decode(record.answer) if record.answer else None, number=record.number,
+        rule_name=record.rule_name,
     )  # fmt: skip
 
 

@@ -127,8 +127,9 @@ class Core:
         await self.run_process(process)
 
     def _slow(self, process: AgentProcess, held_s: float) -> None:
-        log.warning("program_step_slow pid=%d held_ms=%d", process.pid, held_s * 1000)
+        log.info("program_step_slow pid=%d held_ms=%d", process.pid, held_s * 1000)
         if held_s > STEP_REPORT_S:
+            log.warning("program_held_the_loop pid=%d held_ms=%d", process.pid, held_s * 1000)
             self.note(process.pid, "slow", {"held_s": round(held_s, 3)})
 
 

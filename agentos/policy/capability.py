@@ -24,6 +24,7 @@ __all__ = ["CLAUSE", "CapSpec", "compiled", "joined", "named"]
 
 CLAUSE = re.compile(r"(?:^|\s)(?:when\s|uses\s+\S+|depth\s+\S+|for\s+[0-9][\w.]*)")
 _PLAIN = re.compile(r"[^\s,\"'\\]+")
+_NARROWED_MAX: Final = 64
 _NO_FACTS: Final[Mapping[str, Any]] = {}
 _NONE_LATE: Final[frozenset[str]] = frozenset()
 
@@ -51,6 +52,7 @@ class CapSpec:
     depth: int | None
     table: OpTable = field(repr=False)
     tests: tuple[Expr, ...] = field(repr=False)
+    _narrowed: dict[str, CapSpec] = field(default_factory=dict, init=False, repr=False)
     _bound: dict[Op, tuple[tuple[Pattern, ...], tuple[Condition, ...]]] = field(default_factory=dict, init=False, repr=False)
 
     def __eq__(self, other: object) -> bool:
@@ -96,6 +98,9 @@ class CapSpec:
         Raises:
             Denied: `denied.capability`, naming the op or pattern that is wider.
         """
+        known = self._narrowed.get(child.text)
+        if known is not None:
+            return known
         wider = sorted(child.ops - self.ops)
         if wider:
             raise self._wider(child, f"`{wider[0]}` is not among its ops", field="op")
@@ -104,7 +109,10 @@ class CapSpec:
         for op in (self.table.find(name) for name in sorted(child.ops)) if self.patterns else ():
             for kind in sorted({template.kind for template in op.resources}):
                 self._check_contained(child, op, kind)
-        return named(replace(child, tests=joined((*self.tests, *child.tests)), text=""))
+        if len(self._narrowed) >= _NARROWED_MAX:
+            self._narrowed.clear()
+        result = self._narrowed[child.text] = named(replace(child, tests=joined((*self.tests, *child.tests)), text=""))
+        return result
 
     def split(self) -> list[CapSpec]:
         """Return one capability per op, which together cover what this one does."""

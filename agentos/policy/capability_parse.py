@@ -11,6 +11,7 @@ them, so that it covers nothing more after a reopen.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from agentos.abi.op import Op, OpTable
@@ -43,7 +44,7 @@ def parse_capability(text: str, table: OpTable) -> CapSpec:
         Invalid: `invalid.argument` with `field` "capability", naming what is wrong and the nearest known name.
     """
     try:
-        return _parse(text, table)
+        return _parse(text, table, len(table))
     except Refusal as refusal:
         raise _invalid(text, refusal.message, refusal.hint) from refusal
 
@@ -52,7 +53,9 @@ def _invalid(text: str, message: str, hint: str) -> Invalid:
     return Invalid("argument", f"capability `{text[:200]}`: {message}", hint=hint or _SHAPE, field="capability")
 
 
-def _parse(text: str, table: OpTable) -> CapSpec:
+@lru_cache(maxsize=1_024)
+def _parse(text: str, table: OpTable, ops_known: int) -> CapSpec:
+    """Parse; remembered for as long as the table has not grown, which `ops_known` stands for."""
     if len(text) > _TEXT_CHARS_MAX:
         raise _invalid(text, f"it is longer than {_TEXT_CHARS_MAX} characters", "make several")
     match = _OPS.match(text)

@@ -113,7 +113,7 @@ def _check_clauses(checked: CheckedRule) -> None:
         hint = "what a restrict file does not mention passes; use ask or deny"
         raise Refusal("E016", "`allow` cannot stand in a `restrict` file", rule.at, hint=hint)
     for word, at in rule.clauses.places:
-        if word in ("remember", "else", "as"):
+        if word in ("remember", "else"):
             raise not_enforced("else ask" if word == "else" else word, at)
         if word == "timeout" and rule.outcome != "ask":
             raise Refusal("E016", f"`timeout` has no meaning on {rule.outcome}", at, hint="it says how long an ask waits")

@@ -17,7 +17,7 @@ from agentos.policy.glob import ONE, STAR, Deep, Segment, Sequence_
 
 __all__ = ["STATES_MAX", "UNDECIDED", "witness"]
 
-STATES_MAX: Final = 20_000
+STATES_MAX: Final = 5_000
 _SEPARATOR: Final = "\0"
 UNDECIDED: Final = (_SEPARATOR,)
 """No segments at all: the question was not decided within STATES_MAX states."""

@@ -75,6 +75,7 @@ class Stack:
         facts: Mapping[str, Any],
         *,
         late: bool | Collection[str] = False,
+        own: bool = False,
     ) -> Verdict:
         """Decide one call; every resource is decided, the strictest verdict counts.
 
@@ -85,14 +86,15 @@ class Stack:
             facts: Attribute name -> value: ``proc.pid`` and its like, and late attributes once they are known.
             late: False on the first pass: tests on late attributes are ignored. True on the second: those that `facts` or `args` holds
                 are tested, null being unknown; a device hands in each before the first byte. A collection names them outright.
+            own: The process has a right over itself to this call: a layer's default then lets it pass, a rule still decides it.
 
         Returns:
             The verdict. Cost: under a microsecond where the op and resources were decided before and no condition is left.
         """
-        key = (op, resources[0].text) if len(resources) == 1 else (op, *(resource.text for resource in resources))
+        key = (op, own, resources[0].text) if len(resources) == 1 else (op, own, *(resource.text for resource in resources))
         residual = self._residuals.get(key)
         if residual is None:
-            residual = self._remember(key, op, resources)
+            residual = self._remember(key, op, resources, own=own)
         if not residual.open:
             assert residual.settled is not None
             return residual.settled
@@ -107,21 +109,22 @@ class Stack:
         facts: Mapping[str, Any],
         *,
         late: bool | Collection[str] = False,
+        own: bool = False,
     ) -> Explanation:
         """Say what `decide` says and why: per layer the rules that applied or nearly did, and the closest change that would allow it."""
         from agentos.policy.explain import explain_call  # noqa: PLC0415 - explaining is rare, deciding is not
 
         known = _known_late(op, args, facts, late)
-        verdict = self.decide(op, resources, args, facts, late=late)
-        return explain_call(self.layers, verdict, op, resources, (args, facts, known))
+        verdict = self.decide(op, resources, args, facts, late=late, own=own)
+        return explain_call(self.layers, verdict, op, resources, (args, facts, known), own=own)
 
-    def _remember(self, key: tuple[Any, ...], op: Op, resources: tuple[Resource, ...]) -> _Residual:
+    def _remember(self, key: tuple[Any, ...], op: Op, resources: tuple[Resource, ...], *, own: bool) -> _Residual:
         if len(self._residuals) >= DECISION_CACHE_MAX:
             self._residuals.clear()
-        residual = self._residuals[key] = self._reduce(op, resources)
+        residual = self._residuals[key] = self._reduce(op, resources, own=own)
         return residual
 
-    def _reduce(self, op: Op, resources: tuple[Resource, ...]) -> _Residual:
+    def _reduce(self, op: Op, resources: tuple[Resource, ...], *, own: bool) -> _Residual:
         assert resources, "every op touches at least one resource"
         if not self.layers:
             return _Residual(UNRESTRICTED, ())
@@ -132,9 +135,9 @@ class Stack:
             for layer in self.layers:
                 rules = layer.match(op, resource, keys)
                 if rules and rules[0].has_condition:
-                    still_open.append((tuple(rules), layer.default(op)))
+                    still_open.append((tuple(rules), layer.default(op, own=own)))
                     continue
-                verdict = rules[0].settled if rules else layer.default(op)
+                verdict = rules[0].settled if rules else layer.default(op, own=own)
                 settled = verdict if settled is None else least(settled, verdict)
         if settled is not None and settled.outcome == "deny":
             return _Residual(settled, ())

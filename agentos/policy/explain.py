@@ -82,14 +82,16 @@ class Explanation:
         return "\n".join([*blocks, f"closest change: {self.change}"] if self.change else blocks)
 
 
-def explain_call(layers: Sequence[Layer], verdict: Verdict, op: Op, resources: tuple[Resource, ...], call: Call) -> Explanation:
+def explain_call(
+    layers: Sequence[Layer], verdict: Verdict, op: Op, resources: tuple[Resource, ...], call: Call, *, own: bool = False
+) -> Explanation:
     """Explain `verdict`, which `layers` gave for the call."""
-    blocks = tuple(_layer_lines(layer, op, resource, call) for resource in resources for layer in layers)
+    blocks = tuple(_layer_lines(layer, op, resource, call, own=own) for resource in resources for layer in layers)
     change = "" if verdict.outcome == "allow" else _change(layers, verdict, op, resources, call)
     return Explanation(op.name, tuple(resource.text for resource in resources), verdict, blocks, change)
 
 
-def _layer_lines(layer: Layer, op: Op, resource: Resource, call: Call) -> LayerLines:
+def _layer_lines(layer: Layer, op: Op, resource: Resource, call: Call, *, own: bool) -> LayerLines:
     applying: list[BoundRule] = []
     failing: list[tuple[BoundRule, str]] = []
     elsewhere: list[BoundRule] = []
@@ -105,7 +107,7 @@ def _layer_lines(layer: Layer, op: Op, resource: Resource, call: Call) -> LayerL
     lines += [_line(rule, "condition", why) for rule, why in failing]
     elsewhere.sort(key=lambda rule: -_nearness(rule, resource))
     lines += [_line(rule, "pattern", f"does not match {resource.text}") for rule in elsewhere[:_NEAR_MAX]]
-    outcome = applying[0].checked.rule.outcome if applying else layer.default(op).outcome
+    outcome = applying[0].checked.rule.outcome if applying else layer.default(op, own=own).outcome
     return LayerLines(layer.name, layer.kind, resource.text, outcome, tuple(lines))
 
 
@@ -133,7 +135,8 @@ def _failing(rule: BoundRule, op: Op, call: Call) -> Iterator[str]:
     statement = rule.checked.rule
     for word, expr, wanted in (("", statement.when, True), ("unless ", statement.unless, False)):
         for part in expr.items if isinstance(expr, And) and wanted else (expr,) if expr is not None else ():
-            value = compile_condition(part, op, rule.checked.sets, ignored=wanted)(*call)
+            ignored = wanted is (statement.outcome != "deny")
+            value = compile_condition(part, op, rule.checked.sets, ignored=ignored)(*call)
             if value is not wanted:
                 state = {True: "true", False: "false", None: "unknown"}[value]
                 yield f"`{word}{expr_text(part)}` is {state}: {_values(part, op, call)}"

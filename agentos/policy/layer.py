@@ -140,9 +140,9 @@ class Layer:
         """Return every rule about `op`, in the order of the file."""
         return self._bind(op)[1]
 
-    def default(self, op: Op) -> Verdict:
-        """Return the verdict on calls that no rule of this layer applies to."""
-        if self.kind == "restrict":
+    def default(self, op: Op, *, own: bool = False) -> Verdict:
+        """Return the verdict on calls that no rule of this layer applies to; `own` are calls by right over oneself, which pass."""
+        if own or self.kind == "restrict":
             return Verdict("allow", f"{self.source}:default", "", self.name, None, constant=True)
         because = f"no rule of policy `{self.name}` allows it"
         return Verdict("deny", f"{self.source}:default", because, self.name, None, constant=True)
@@ -165,7 +165,9 @@ def _bind_rule(checked: CheckedRule, op: Op, layer: str) -> BoundRule | None:
     fits = _fits(checked, op)
     if patterns == () or (not fits and rule.outcome != "deny"):
         return None
-    verdict = Verdict(rule.outcome, checked.where, rule.clauses.because, layer, rule.clauses.timeout_s, constant=False)
+    verdict = Verdict(
+        rule.outcome, checked.where, rule.clauses.because, layer, rule.clauses.timeout_s, False, rule.clauses.as_name
+    )
     deny = rule.outcome == "deny"
     return BoundRule(
         checked,

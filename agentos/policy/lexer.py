@@ -1,6 +1,7 @@
 """Text -> tokens with places. Words are never reserved here: the parser knows where a word is a keyword.
 
-A ``/`` starts a regular expression directly after the word `matches`; nowhere else is it part of the language.
+A ``/`` starts a regular expression directly after the word `matches`, and a name directly after `as` may hold hyphens; nowhere else are
+they part of the language.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _REGEX = re.compile(r"/((?:[^/\\\n]|\\.)*)/")
+_LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _ESCAPE = re.compile(r"\\(.)")
 
 DIGITS_MAX: Final = 30
@@ -50,8 +52,7 @@ def tokenize(text: str) -> list[Token]:
     start, line, line_start, last_line = 0, 1, 0, 0
     while start < len(text):
         at = At(line, start - line_start + 1)
-        after_matches = bool(tokens) and tokens[-1].kind == "name" and tokens[-1].text == "matches"
-        match = _REGEX.match(text, start) if after_matches and text[start] == "/" else _TOKEN.match(text, start)
+        match = _pattern_after(tokens, text[start]).match(text, start)
         if match is None:
             end = text.find("\n", start)
             tokens.append(Token("bad", text[start], _strange(text, start, at), at, first=line != last_line))
@@ -72,6 +73,14 @@ def tokenize(text: str) -> list[Token]:
     return tokens
 
 
+def _pattern_after(tokens: list[Token], char: str) -> re.Pattern[str]:
+    """Return what the next token looks like: a regular expression follows `matches`, a name with hyphens may follow `as`."""
+    word = tokens[-1].text if tokens and tokens[-1].kind == "name" else ""
+    if word == "matches" and char == "/":
+        return _REGEX
+    return _LABEL if word == "as" and (char.isalpha() or char == "_") and char.isascii() else _TOKEN
+
+
 def _strange(text: str, start: int, at: At) -> Refusal:
     char = text[start]
     if char == '"':
@@ -89,6 +98,8 @@ def _token(match: re.Match[str], at: At, *, first: bool) -> Token:
     text = match.group()
     if match.re is _REGEX:
         return Token("regex", text, match.group(1), at, first)
+    if match.re is _LABEL:
+        return Token("name", text, text, at, first)
     if match.group("string"):
         return Token("string", text, _unescape(text[1:-1], at), at, first)
     if match.group("number"):

@@ -34,7 +34,7 @@ _ID_SAFE: Final = " @:+=,.-_~!$&'()*?%"
 class SegmentPattern(Pattern):
     """A path or id pattern."""
 
-    __slots__ = ("segments",)
+    __slots__ = ("_is_subtree", "_prefix", "segments")
 
     def __init__(self, kind: Kind, text: str, segments: Sequence_) -> None:
         prefix = literal_prefix(segments)
@@ -42,10 +42,14 @@ class SegmentPattern(Pattern):
         key = "/".join(prefix) + "/" if prefix else literals[-1] if literals else None
         super().__init__(kind, text, key, _segment_matcher(kind, segments))
         self.segments = segments
+        self._prefix = prefix
+        self._is_subtree = len(segments) == len(prefix) + 1 and segments[-1] is DEEP
 
     def witness(self, other: Pattern) -> str | None:
         """Return a resource that `other` covers and this does not, or None."""
         assert isinstance(other, SegmentPattern)
+        if self._is_subtree and other._prefix[: len(self._prefix)] == self._prefix:
+            return None
         found = witness(self.segments, other.segments)
         if found is None or found is UNDECIDED:
             return None if found is None else ""

@@ -22,6 +22,7 @@ class Verdict:
         because: The rule's reason, or what the default says.
         layer: Name of the deciding layer; empty when there is none.
         timeout_s: Seconds that an ask waits, where a rule says so.
+        name: What the deciding rule is called (`as NAME`).
         constant: True when it depends on op and resources alone, so that it may be remembered for them.
     """
 
@@ -31,6 +32,7 @@ class Verdict:
     layer: str
     timeout_s: float | None
     constant: bool
+    name: str = ""
 
 
 UNRESTRICTED: Final = Verdict("allow", "", "", "", None, True)

@@ -31,7 +31,9 @@ def _explain(process: AgentProcess, call: Request, denied: Denied | None) -> str
     else:
         lines.append("  capability: none needed, a right over itself")
     if process.stack.layers:
-        explanation = process.stack.explain(call.op, call.resources, call.args, process.facts)
+        explanation = process.stack.explain(
+            call.op, call.resources, call.args, process.facts, own=call.op.is_self_right(call.args, process.pid)
+        )
         lines += [f"  {line}" for line in str(explanation).splitlines()]
     else:
         lines.append("  policy: no layer; capabilities alone decide")

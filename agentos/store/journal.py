@@ -28,6 +28,7 @@ import anyio.to_thread
 import msgspec
 
 from agentos.abi.limits import BATCH_BYTES_MAX, BATCH_ROWS_MAX, COMMIT_INLINE_S
+from agentos.abi.probe import reached
 from agentos.abi.protocols import Clock
 from agentos.abi.records import Change, Row
 from agentos.errors import AgentOSError, Invalid, KernelPanic
@@ -51,7 +52,7 @@ class Journal:
     """The writer's journal.
 
     Attributes:
-        head: Number of the last appended row.
+        head: Number of the last appended row (for a reader: when it was opened).
         durable_seq: Number of the last row that is committed.
         statements: SQL statements executed for batches so far.
         commits: Batches committed so far.
@@ -95,6 +96,7 @@ class Journal:
             KernelPanic: a change replaces a version that is not current.
         """
         self.check()
+        reached("append.before")
         seq = self.head + 1
         row.seq = seq
         if not row.at:
@@ -111,12 +113,14 @@ class Journal:
         except KernelPanic as error:
             self._failure = error
             raise
+        reached("append.done")
         if len(batch.rows) >= BATCH_ROWS_MAX or batch.bytes >= BATCH_BYTES_MAX:
             self.flush()
         return seq
 
     def _copy(self, row: Row, changes: Sequence[Change], seq: int) -> tuple[chain.Sealed, list[tuple[Change, tuple[Any, ...]]]]:
-        """Return row and changes as columns. All or nothing: text that cannot be stored is refused here."""
+        """Return row and changes as columns. All or nothing: text that cannot be stored is refused here, and no stamp stays."""
+        stamped = [change.record.seq for change in changes]
         try:
             sealed = chain.seal(self._spill(_columns(row, JOURNAL), JOURNAL), self._epoch)
             changed = []
@@ -127,6 +131,9 @@ class Journal:
                 self._buffer.bytes += len(_encode(columns))
                 changed.append((change, columns))
         except (UnicodeEncodeError, OverflowError) as error:
+            row.seq = 0
+            for change, before in zip(changes, stamped, strict=True):
+                change.record.seq = before
             message = f"a text or number of `{row.op}` cannot be stored: {error}"
             raise Invalid("argument", message, hint="use valid Unicode and numbers of 64 bits") from error
         return sealed, changed
@@ -162,10 +169,6 @@ class Journal:
         if len(batch.objects) >= BATCH_ROWS_MAX or batch.bytes >= BATCH_BYTES_MAX:
             self.flush()
         return name
-
-    def forget_known(self) -> None:
-        """Forget which objects were written lately: some have been deleted."""
-        self._known.clear()
 
     # --- what is not in the file yet --------------------------------------------------------------------------------------
 
@@ -291,6 +294,7 @@ class Journal:
         """Write one batch; the first failure ends this journal."""
         assert self._connection is not None, "a reader's journal has failed from the start"
         begun, statements = time.perf_counter(), self._connection.statements
+        reached("commit.before")
         try:
             with eager():
                 self._hash = batch.write(self._connection, self._hash)
@@ -300,6 +304,7 @@ class Journal:
         except BaseException as error:
             self._failure = KernelPanic(f"a batch could not be written: {error}")
             raise
+        reached("commit.after")
         self.durable_seq = batch.last
         self.commits += 1
         self.statements += self._connection.statements - statements

@@ -145,14 +145,16 @@ def open_store(where: str | Path, *, durability: str = "strict", clock: Clock, w
         writer: False opens an existing store for reading, beside a writer or without one.
 
     Raises:
-        Invalid: `invalid.store` with `reason` held (and `pid`), readonly, corrupt, schema, full or io; `invalid.argument`, unknown
-            durability.
+        Invalid: `invalid.store` with `reason` held (and `pid`), readonly, corrupt, schema, missing, full, io or backend;
+            `invalid.argument`, unknown durability.
     """
     if durability not in SYNCHRONOUS:
         raise Invalid(
             "argument", f"`{durability}` is no durability", hint=f"use one of {', '.join(SYNCHRONOUS)}", field="durability"
         )
-    path = None if str(where) == ":memory:" or durability == "memory" else Path(where).expanduser().absolute()
+    if "://" in str(where):
+        raise Invalid("store", f"there is no backend for `{where}`", hint="give the path of a file", reason="backend")
+    path = None if str(where) == ":memory:" or durability == "memory" else Path(where).expanduser().resolve()
     try:
         if path is None:
             return _open_memory(clock)

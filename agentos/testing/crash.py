@@ -1,6 +1,7 @@
 """Crash points: kill this process with SIGKILL when it reaches a named point for the n-th time.
 
     AGENTOS_CRASH_AT=fs.write.renamed:2     the second time that point is reached
+    AGENTOS_CRASH_AT=*.after:7              the seventh time any point is reached whose name matches the pattern
     AGENTOS_CRASH_TRACE=FILE                append every name reached to FILE, one a line
 
 A child process under test calls `install()` first (the Ledger does); the rooms of the runtime call `agentos.abi.probe.reached`. A test
@@ -12,6 +13,7 @@ from __future__ import annotations
 import os
 import signal
 from collections import Counter
+from fnmatch import fnmatchcase
 from pathlib import Path
 from threading import Lock
 from typing import Final
@@ -31,6 +33,7 @@ class _Plan:
     def __init__(self) -> None:
         self.name = ""
         self.nth = 0
+        self.matched = 0
         self.trace = -1
         self.armed = False
         self.seen: Counter[str] = Counter()
@@ -41,8 +44,10 @@ class _Plan:
             self.seen[name] += 1
             if self.trace >= 0:
                 os.write(self.trace, f"{name}\n".encode())
-            if name == self.name and self.seen[name] == self.nth:
-                os.kill(os.getpid(), signal.SIGKILL)
+            if self.nth and fnmatchcase(name, self.name):
+                self.matched += 1
+                if self.matched == self.nth:
+                    os.kill(os.getpid(), signal.SIGKILL)
 
 
 _plan = _Plan()

@@ -1,7 +1,7 @@
 """What the store costs: rows per second against raw SQLite, bytes per row, and commits beside a busy thread.
 
-Run with ``python -m tests.bench.bench_store [SECONDS] [FOLDER]``. Raw single commits (WAL, FULL, 1 KB) are measured between all others in the same
-run, because disks change their mind. A call is an intent and a result of 0.5 KB, and waits until both are durable.
+Run with ``python -m tests.bench.bench_store [SECONDS] [FOLDER]``. Raw single commits (WAL, FULL, 1 KB) are measured between all others
+in the same run, because disks change their mind. A call is an intent and a result of 0.5 KB, and waits until both are durable.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ARGS = os.urandom(400)
 def call(pid: int, kind: str = "intent") -> Row:
     """A row of half a kilobyte."""
     return Row(
-        pid=pid, number="12.3", kind=kind, op="fs.write", resource="path:/work/a/b/c.txt", effect="probeable", digest=DIGEST,
+        pid=pid, number="12.3", kind=kind, op="fs.write", resource="path:/docs/pkg/module.py", effect="probeable", digest=DIGEST,
         args=ARGS, rule="kernel:3:1", cap=3,
     )  # fmt: skip
 
@@ -113,9 +113,8 @@ def measure_calls(folder: Path, seconds: float, busy: bool) -> None:
             cpu = (time.thread_time() - spent) / max(1, rate * seconds) * 1e6
             per_commit = store.journal.head / store.journal.commits
         raw = (raw + raw_rate(folder, seconds / 2)) / 2
-        say(
-            f"{processes:5} processes: {rate:8.0f} calls/s = {rate / raw:5.2f} x raw ({raw:.0f}/s), {per_commit:.0f} rows a commit, {cpu:.0f} us CPU a call"
-        )
+        ratio = f"{rate:8.0f} calls/s = {rate / raw:5.2f} x raw ({raw:.0f}/s)"
+        say(f"{processes:5} processes: {ratio}, {per_commit:.0f} rows a commit, {cpu:.0f} us CPU a call")
 
 
 def measure_commits(folder: Path, busy: bool) -> None:

@@ -59,10 +59,11 @@ def test_a_value_that_looks_like_a_reference_reads_back(store: Store) -> None:
 
 
 def test_text_that_cannot_be_stored_is_refused_before_anything_is_appended(store: Store) -> None:
-    process = ProcessRecord(pid=1, name="\udcff")
+    process = ProcessRecord(pid=1, name="\udcff", seq=7)
     for bad, changes in ((row(resource="\udcff"), []), (row(), [Change(process)])):
         with pytest.raises(Invalid, match=r"invalid\.argument"):
             store.journal.append(bad, changes)
+        assert (bad.seq, process.seq) == (0, 7)
     assert store.journal.head == 0
     store.journal.flush()
 

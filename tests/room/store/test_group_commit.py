@@ -116,6 +116,7 @@ async def test_a_flush_during_a_threaded_commit_waits_for_it_and_keeps_the_order
 
 
 async def test_a_cancelled_leader_hands_over(store: Store) -> None:
+    """INVARIANT no-waiter-hangs."""
     done = []
 
     async def wait(pid: int, scope: anyio.CancelScope) -> None:
@@ -229,6 +230,7 @@ async def test_a_bug_in_a_batch_is_a_panic_for_everybody(store: Store, monkeypat
 
 
 def test_another_writer_that_moved_the_head_stops_this_one(store: Store) -> None:
+    """INVARIANT compare-and-set, for the head."""
     store.journal.append(row())
     store.journal.flush()
     store._writer.raw.execute("UPDATE head SET epoch = epoch + 1")
@@ -271,6 +273,7 @@ def test_closing_commits_what_is_buffered(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rows", [1, 10, 500])
 def test_a_batch_is_a_constant_number_of_statements(store: Store, rows: int) -> None:
+    """INVARIANT rows-are-exact."""
     processes = [ProcessRecord(pid=pid) for pid in range(rows)]
     for process in processes:
         store.journal.append(row(process.pid), [Change(process)])

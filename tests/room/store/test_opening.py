@@ -20,7 +20,7 @@ from tests.room.store.builders import FixedClock, file_store, row, spawned
 CLOCK = FixedClock()
 
 
-def refused(where: Path, **options: object) -> Invalid:
+def refused(where: str | Path, **options: object) -> Invalid:
     with pytest.raises(Invalid) as caught:
         open_store(where, clock=CLOCK, **options)
     assert caught.value.code == "invalid.store"
@@ -40,10 +40,21 @@ def test_a_new_store_and_its_folder_are_private(tmp_path: Path) -> None:
 
 
 def test_a_second_writer_is_told_who_holds_the_store(tmp_path: Path) -> None:
+    """INVARIANT one-writer."""
     with file_store(tmp_path):
         error = refused(tmp_path / "store.db")
     assert (error.reason, error.fields["pid"]) == ("held", os.getpid())
     file_store(tmp_path).close()
+
+
+def test_a_second_name_of_the_file_is_the_same_store(tmp_path: Path) -> None:
+    (tmp_path / "link.db").symlink_to(tmp_path / "store.db")
+    with file_store(tmp_path):
+        assert refused(tmp_path / "link.db").reason == "held"
+
+
+def test_a_database_address_without_a_backend_is_refused() -> None:
+    assert refused("postgresql://host/db").reason == "backend"
 
 
 def test_a_writer_in_another_process_holds_the_store_until_it_dies(tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ def test_policies_beside_the_images_folder_belong_to_the_package(tmp_path: Path)
     path.write_text("agentos: 1\nname: a\nprompt: {text: x}\npolicy: ../policies/p.policy\n")
     policy = AgentImage.load(path).policy
     assert policy is not None
-    assert policy.source == "../policies/p.policy"
+    assert policy.source == "policies/p.policy"
 
 
 @pytest.mark.parametrize("name", ["../secret", "link", "folder/secret", "up/secret"])

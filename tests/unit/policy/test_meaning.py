@@ -69,7 +69,9 @@ CONDITIONS = [
 
 
 @pytest.mark.parametrize(("condition", "args", "value"), CONDITIONS, ids=[str(line[:2]) for line in CONDITIONS])
-def test_unknown_fails_closed_true_in_a_deny_false_in_allow_and_ask(condition: str, args: dict[str, Any], value: bool | None) -> None:
+def test_unknown_fails_closed_true_in_a_deny_false_in_allow_and_ask(
+    condition: str, args: dict[str, Any], value: bool | None
+) -> None:
     args = {"path": "/p", **args}
     sets = 'let homes = "/home/*"\n'
     assert decide(f"{sets}allow fs.read when {condition}", "fs.read", **args) == ("allow" if value is True else "deny")
@@ -89,7 +91,9 @@ def test_when_and_unless_must_both_agree() -> None:
 
 def test_lists_are_asked_for_every_or_some_element() -> None:
     def mail(rule: str, **args: Any) -> str:
-        return decide(f'let staff = "*@example.com"\n{rule}', "mail.send", **{"to": ["a@example.com", "b@evil.example"], **args})
+        return decide(
+            f'let staff = "*@example.com"\n{rule}', "mail.send", **{"to": ["a@example.com", "b@evil.example"], **args}
+        )
 
     assert mail("allow mail.send when every to in $staff any cc") == "deny"
     assert mail("allow mail.send when some to in $staff any cc") == "allow"
@@ -110,7 +114,10 @@ def test_numbers_are_numbers_neither_flags_nor_not_a_number() -> None:
     assert decide(body, "bank.transfer", account="7", amount=400) == "allow"
     assert decide("allow bank.transfer when value == 1", "bank.transfer", account="7", amount=1, value=True) == "deny"
     assert decide("allow bank.transfer when value == 1", "bank.transfer", account="7", amount=1, value="1") == "deny"
-    assert decide("allow bank.transfer when meta.user == bo", "bank.transfer", account="7", amount=1, meta={"user": "bo"}) == "allow"
+    assert (
+        decide("allow bank.transfer when meta.user == bo", "bank.transfer", account="7", amount=1, meta={"user": "bo"})
+        == "allow"
+    )
     assert decide("allow bank.transfer when meta.user == bo", "bank.transfer", account="7", amount=1) == "deny"
 
 
@@ -163,9 +170,20 @@ def test_tests_on_late_attributes_are_ignored_until_the_second_pass() -> None:
     stack = Stack([layer(body)])
     first = call("net.fetch", url="https://a.example/")
     assert stack.decide(*first).outcome == "allow"
-    for address, outcome in (("10.1.2.3", "deny"), ("::ffff:10.1.2.3", "deny"), ("93.1.2.3", "allow"), ("junk", "deny"), (None, "deny")):
-        assert stack.decide(*call("net.fetch", url="https://a.example/", facts={"dest_ip": address}), late=True).outcome == outcome
-    assert stack.decide(*call("net.fetch", url="https://a.example/", facts={"redirect": "x"}), late=("redirect",)).outcome == "deny"
+    for address, outcome in (
+        ("10.1.2.3", "deny"),
+        ("::ffff:10.1.2.3", "deny"),
+        ("93.1.2.3", "allow"),
+        ("junk", "deny"),
+        (None, "deny"),
+    ):
+        assert (
+            stack.decide(*call("net.fetch", url="https://a.example/", facts={"dest_ip": address}), late=True).outcome == outcome
+        )
+    assert (
+        stack.decide(*call("net.fetch", url="https://a.example/", facts={"redirect": "x"}), late=("redirect",)).outcome
+        == "deny"
+    )
 
 
 def test_late_attributes_may_come_among_the_arguments() -> None:
@@ -176,7 +194,10 @@ def test_late_attributes_may_come_among_the_arguments() -> None:
 
 
 def test_an_ignored_late_test_asks_ahead_because_nobody_can_be_asked_later() -> None:
-    assert decide('allow net.fetch any *\nask net.fetch when redirect like "http:*"', "net.fetch", url="https://a.example/") == "ask"
+    assert (
+        decide('allow net.fetch any *\nask net.fetch when redirect like "http:*"', "net.fetch", url="https://a.example/")
+        == "ask"
+    )
 
 
 @pytest.mark.parametrize(

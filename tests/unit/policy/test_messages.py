@@ -47,7 +47,7 @@ BAD = [
     ('allow net.fetch "gopher://a.example/**"', "2:17", "no port", ":PORT"),
     ('allow exec.run "pytest \'x"', "2:16", "quote", ""),
     ("allow fs.read $secret", "2:15", "there is no set `$secret`", 'let secret = "..."'),
-    ('let a = $a\nallow fs.read $a', "2:9", "contains itself", ""),
+    ("let a = $a\nallow fs.read $a", "2:9", "contains itself", ""),
     ('let a = "/x"\nlet a = "/y"', "3:5", "defined twice", "another name"),
     ("allow fs.read when path in $nope", "2:28", "no set `$nope`", "let nope"),
     ("allow fs.read when path in secrets", "2:28", "expected `[` or `$SET`", ""),
@@ -88,7 +88,6 @@ NOT_ENFORCED = [
     ("deny fs.read when after(fs.read)", "2:19", "after()"),
     ("ask fs.read remember once", "2:13", "remember"),
     ('allow fs.read else ask "sure?"', "2:15", "else ask"),
-    ("ask fs.read as reviewer", "2:13", "as"),
 ]
 
 
@@ -115,7 +114,7 @@ def test_what_is_not_enforced_refuses_to_load(body: str, place: str, what: str) 
     [
         ("", "expected `policy` or `restrict`, the text ends"),
         ('polcy "x"', "expected `policy` or `restrict`, found `polcy`"),
-        ("policy x", "a name in `\"`"),
+        ("policy x", 'a name in `"`'),
         ('policy ""', "empty name"),
         ('policy "x" version 1.5', "a whole number"),
         ('restrict "x"\nallow fs.read', "`allow` cannot stand in a `restrict` file"),

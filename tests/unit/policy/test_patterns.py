@@ -88,7 +88,9 @@ def test_another_spelling_of_a_denied_path_is_denied(attack: str) -> None:
         assert "above the root" in error.message
 
 
-@pytest.mark.parametrize("attack", ["https://h.example/%61dmin/x", "https://h.example/x/%2e%2e/admin/", "https://H.example:443/x/../admin"])
+@pytest.mark.parametrize(
+    "attack", ["https://h.example/%61dmin/x", "https://h.example/x/%2e%2e/admin/", "https://H.example:443/x/../admin"]
+)
 def test_another_spelling_of_a_denied_url_is_denied(attack: str) -> None:
     assert decide('allow net.fetch any *\ndeny net.fetch "https://h.example/admin/**"', "net.fetch", url=attack) == "deny"
 
@@ -199,7 +201,25 @@ def test_no_text_makes_a_regular_expression_slow(pattern: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "pattern", ["(a", "a)", "[a", "*a", "a**", "a{3,1}", "a{x}", "^a", "a$", r"(a)\1", "(?<n>a)", "a*?", "[z-a]", "[]", "(((a{500}){500}){500})", "(((){999}){999}){999}"]  # fmt: skip
+    "pattern",
+    [
+        "(a",
+        "a)",
+        "[a",
+        "*a",
+        "a**",
+        "a{3,1}",
+        "a{x}",
+        "^a",
+        "a$",
+        r"(a)\1",
+        "(?<n>a)",
+        "a*?",
+        "[z-a]",
+        "[]",
+        "(((a{500}){500}){500})",
+        "(((){999}){999}){999}",
+    ],  # fmt: skip
 )
 def test_what_is_not_linear_or_malformed_is_no_regular_expression(pattern: str) -> None:
     with pytest.raises(ValueError, match=r".+"):

@@ -1,0 +1,256 @@
+"""What a client of the control socket may call: a table from names to methods of `Kernel` and `Process`, with typed arguments.
+
+INVARIANT only-the-table-is-served: a name from the wire is looked up here and nowhere else, and its arguments are checked against
+the types below before the kernel sees them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from inspect import isawaitable
+from typing import Any, Final
+
+import msgspec
+
+from agentos.abi.op import closest
+from agentos.errors import AgentOSError, Invalid, KernelPanic
+from agentos.runtime.kernel import Kernel
+from agentos.runtime.process import Process
+
+__all__ = ["METHODS", "Broken", "Method", "find"]
+
+
+class Broken(Exception):  # noqa: N818 - not of the error tree: it becomes an error of the client's
+    """A method raised what no method may: a program's query, or a bug. Concerns the one who asked, not the kernel."""
+
+
+class _Arguments(msgspec.Struct, forbid_unknown_fields=True):
+    """Base of the arguments of one method."""
+
+
+class _None(_Arguments):
+    pass
+
+
+class _Spawn(_Arguments):
+    image: Any
+    goal: Any = None
+    args: dict[str, Any] | None = None
+    parent: int | None = None
+    grant: list[str] | None = None
+    policy: Any = None
+    budget: dict[str, Any] | None = None
+    name: str | None = None
+    weight: float = 1
+    deadline_s: float | None = None
+    snapshot: str = "changed"
+
+
+class _Image(_Arguments):
+    image: Any
+
+
+class _Ps(_Arguments):
+    all: bool = False
+
+
+class _Pid(_Arguments):
+    pid: int | None = None
+
+
+class _Grant(_Arguments):
+    pid: int
+    text: str
+
+
+class _Cap(_Arguments):
+    cap: int
+
+
+class _Check(_Arguments):
+    pid: int
+    op: str
+    args: dict[str, Any] = {}
+
+
+class _Asks(_Arguments):
+    state: str | None = "pending"
+
+
+class _Answer(_Arguments):
+    ask_id: int
+    verdict: str
+    by: str
+    scope: str = "once"
+    edit: dict[str, Any] | None = None
+    reason: str | None = None
+    value: Any = msgspec.UNSET
+
+
+class _Audit(_Arguments):
+    since: int = 0
+    pid: int | None = None
+    op: str | None = None
+    outcome: str | None = None
+
+
+class _Head(_Arguments):
+    head: str | None = None
+
+
+class _Since(_Arguments):
+    since: int | None = None
+
+
+class _Timeout(_Arguments):
+    timeout_s: float | None = None
+
+
+class _Call(_Arguments):
+    op: str
+    args: dict[str, Any] = {}
+    key: str | None = None
+    timeout_s: float | None = None
+    retries: int = 0
+
+
+class _Calls(_Arguments):
+    calls: list[tuple[str, dict[str, Any]]]
+
+
+class _Signal(_Arguments):
+    what: str
+
+
+class _Value(_Arguments):
+    value: Any = None
+
+
+class _Send(_Arguments):
+    value: Any
+    channel: str = "main"
+
+
+class _Fork(_Arguments):
+    grant: list[str] = []
+    goal: Any = None
+
+
+class _Name(_Arguments):
+    name: str
+
+
+class _Text(_Arguments):
+    text: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One entry of the table.
+
+    Attributes:
+        name: As it stands on the wire.
+        arguments: Their types.
+        run: Called with the `Kernel` or `Process` and the arguments; returns a value, a coroutine or, when `streams`, an iterator.
+        of_process: True for methods of `Process`: the request names a pid.
+        streams: True when it yields items.
+    """
+
+    name: str
+    arguments: type[_Arguments]
+    run: Callable[..., Any]
+    of_process: bool
+    streams: bool
+
+    def start(self, kernel: Kernel, pid: int | None, args: dict[str, Any]) -> Any:
+        """Check the arguments and call the method, without awaiting anything.
+
+        Raises:
+            Invalid: the arguments are wrong, or there is no such process.
+        """
+        try:
+            found = msgspec.convert(args, self.arguments)
+        except (msgspec.ValidationError, RecursionError) as error:
+            raise Invalid("argument", f"`{self.name}`: {error}", hint="see the embedded API") from error
+        if self.of_process and pid is None:
+            raise Invalid("argument", f"`{self.name}` names no process", hint="send its pid", field="pid")
+        target = kernel.process(pid) if self.of_process and pid is not None else kernel
+        return self.run(target, **{name: value for name, value in msgspec.structs.asdict(found).items() if value is not msgspec.UNSET})
+
+    async def value(self, kernel: Kernel, pid: int | None, args: dict[str, Any]) -> Any:
+        """Run the method to its value; a process is told by its pid.
+
+        Raises:
+            AgentOSError, TimeoutError, KernelPanic: as the method.
+            Broken: it raised something else.
+        """
+        try:
+            value = self.start(kernel, pid, args)
+            if isawaitable(value):
+                value = await value
+        except (AgentOSError, TimeoutError, KernelPanic):
+            raise
+        except Exception as error:
+            raise Broken(f"`{self.name}` raised {type(error).__name__}: {error}") from error
+        return value.pid if isinstance(value, Process) else value
+
+
+def find(name: str) -> Method:
+    """Return the method of a name from the wire.
+
+    Raises:
+        Invalid: there is none.
+    """
+    method = METHODS.get(name)
+    if method is None:
+        raise Invalid("argument", f"there is no method `{name[:100]}`", hint=closest(name[:100], METHODS), field="method")
+    return method
+
+
+def _check(kernel: Kernel, pid: int, op: str, args: dict[str, Any]) -> Any:
+    return kernel.check(pid, op, **args)
+
+
+def _call(process: Process, op: str, args: dict[str, Any], **options: Any) -> Any:
+    taken = sorted(args.keys() & options.keys())
+    if taken:
+        raise Invalid("argument", f"`{taken[0]}` is no argument of an op", hint="send it beside `args`", field=taken[0])
+    return process.call(op, **options, **args)
+
+
+def _spawn(kernel: Kernel, image: Any, **options: Any) -> Any:
+    return kernel.spawn(_named(image), **options)
+
+
+def _register(kernel: Kernel, image: Any) -> Any:
+    return kernel.register(_named(image))
+
+
+def _named(image: Any) -> Any:
+    """Check that an image is named by a text or path, or is one."""
+    from agentos.abi.image import AgentImage  # noqa: PLC0415 - the kernel has it loaded
+
+    if not isinstance(image, str | AgentImage) and not hasattr(image, "__fspath__"):
+        raise Invalid("argument", f"image is a `{type(image).__name__}`", hint="name it or send it", field="image")
+    return image
+
+
+def _table() -> dict[str, Method]:
+    of_kernel: tuple[tuple[str, type[_Arguments], Callable[..., Any]], ...] = (
+        ("spawn", _Spawn, _spawn), ("register", _Image, _register), ("ps", _Ps, Kernel.ps), ("tree", _Pid, Kernel.tree),
+        ("grant", _Grant, Kernel.grant), ("revoke", _Cap, Kernel.revoke), ("caps", _Pid, Kernel.caps), ("check", _Check, _check),
+        ("asks", _Asks, Kernel.asks), ("answer", _Answer, Kernel.answer), ("verify_audit", _Head, Kernel.verify_audit),
+        ("run_until_idle", _Timeout, Kernel.run_until_idle), ("audit", _Audit, Kernel.audit), ("events", _Since, Kernel.events),
+    )  # fmt: skip
+    of_process: tuple[tuple[str, type[_Arguments], Callable[..., Any]], ...] = (
+        ("call", _Call, _call), ("calls", _Calls, Process.calls), ("wait", _Timeout, Process.wait), ("signal", _Signal, Process.signal),
+        ("send", _Send, Process.send), ("exit", _Value, Process.exit), ("fork", _Fork, Process.fork), ("query", _Name, Process.query),
+        ("caps", _None, Process.caps), ("info", _None, lambda process: process.info), ("stream", _Text, Process.stream),
+    )  # fmt: skip
+    table = [Method(name, arguments, run, False, name in ("audit", "events")) for name, arguments, run in of_kernel]
+    table += [Method(f"process.{name}", arguments, run, True, name == "stream") for name, arguments, run in of_process]
+    return {method.name: method for method in table}
+
+
+METHODS: Final = _table()

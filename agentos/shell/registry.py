@@ -1,0 +1,62 @@
+"""The table of verbs: what the command line, completion, the docs and the tests read. A verb that is not here does not exist.
+
+A verb is an async (or plain) function of its module under `agentos.shell.verbs`, named like the verb with `_` between its words. Its first
+parameter is the `Shell`, the others are its arguments and options; it returns an exit status or None. The modules are loaded when needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Final
+
+__all__ = ["VERBS", "Verb", "find"]
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """One verb: its words, the module that has it, and what it does in half a line."""
+
+    name: str
+    module: str
+    summary: str
+
+    def load(self) -> Callable[..., Any]:
+        """Return the function of the verb."""
+        function: Callable[..., Any] = getattr(import_module(f"agentos.shell.verbs.{self.module}"), self.name.replace(" ", "_"))
+        return function
+
+
+VERBS: Final = (
+    Verb("run", "run", "start a process, follow it, print its result; again after a crash: go on"),
+    Verb("spawn", "run", "start a process and print its pid"),
+    Verb("wait", "run", "follow a process to its end and print its result"),
+    Verb("ps", "processes", "list processes"),
+    Verb("tree", "processes", "show who started whom"),
+    Verb("status", "processes", "show one process, or the store as a whole"),
+    Verb("kill", "signals", "end processes and their descendants"),
+    Verb("pause", "signals", "stop processes at their next call"),
+    Verb("resume", "signals", "let paused processes go on"),
+    Verb("send", "signals", "send a process a message"),
+    Verb("caps", "authority", "list live capabilities"),
+    Verb("grant", "authority", "give a process a capability"),
+    Verb("revoke", "authority", "take a capability back, and all derived from it"),
+    Verb("check", "authority", "decide a call without making it"),
+    Verb("explain", "authority", "decide a call without making it, and say why"),
+    Verb("asks", "asks", "list what waits for a person"),
+    Verb("approve", "asks", "approve an ask, or answer a question"),
+    Verb("deny", "asks", "deny an ask"),
+    Verb("log", "journal", "show what a process did, line by line"),
+    Verb("audit", "journal", "show or verify the audit trail"),
+    Verb("policy check", "policies", "check policy files"),
+    Verb("image ls", "images", "list registered images"),
+    Verb("image inspect", "images", "show an image: what it runs and what it requests"),
+    Verb("doctor", "doctor", "say whether this machine and this store are in order"),
+    Verb("completion", "completion", "print a completion script for your shell"),
+)
+
+
+def find(name: str) -> Verb | None:
+    """Return the verb of that name, or None."""
+    return next((verb for verb in VERBS if verb.name == name), None)

@@ -1,0 +1,115 @@
+"""A warm interpreter that forks one child per kernel: a child costs milliseconds instead of an import of everything.
+
+Run as a module, it reads one JSON request a line, ``{"run": "module:function", "args": [...], "env": {...}, "kill_after_s": ...}``, forks,
+runs the async function in the child and writes one JSON line: ``{"killed": true}`` or ``{"result": ...}`` or ``{"failed": text}``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+import anyio
+
+CHILD_S = 25.0
+
+
+class Died(Exception):
+    """A child failed for another reason than the kill it was started for."""
+
+
+class Zygote:
+    """The requesting side."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def run(self, function: str, *args: Any, crash_at: str = "", kill_after_s: float | None = None) -> Any:
+        """Run ``module:function`` in a child and return its result, None when it was killed.
+
+        Raises:
+            Died: it raised, or did not end in CHILD_S seconds.
+        """
+        request = {"run": function, "args": args, "env": {"AGENTOS_CRASH_AT": crash_at}, "kill_after_s": kill_after_s}
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        answer = json.loads(self._process.stdout.readline())
+        if "failed" in answer:
+            raise Died(f"{function}{args} crash_at={crash_at!r}: {answer['failed']}")
+        return None if answer.get("killed") else answer["result"]
+
+
+@contextmanager
+def zygote(*modules: str) -> Iterator[Zygote]:
+    """Start a warm interpreter that has imported `modules`."""
+    command = [sys.executable, "-W", "error", "-m", "tests.fault.crash_zygote", *modules]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield Zygote(process)
+        finally:
+            assert process.stdin is not None
+            process.stdin.close()
+
+
+def _child(request: dict[str, Any], out: int) -> None:
+    os.environ.update(request["env"])
+    module, _, name = request["run"].partition(":")
+    try:
+        result = {"result": anyio.run(partial(getattr(import_module(module), name), *request["args"]))}
+    except BaseException:
+        result = {"failed": traceback.format_exc()[-6000:]}
+    os.write(out, json.dumps(result).encode())
+
+
+def _serve(request: dict[str, Any]) -> dict[str, Any]:
+    """Fork, run, wait: the child's own word, or that it was killed."""
+    with tempfile.TemporaryFile() as file:
+        pid = os.fork()
+        if pid == 0:
+            _child(request, file.fileno())
+            os._exit(0)
+        status = _wait(pid, request.get("kill_after_s"))
+        file.seek(0)
+        text = file.read()
+    if os.WIFSIGNALED(status):
+        return {"killed": True} if status != signal.SIGALRM else {"failed": f"it hung for {CHILD_S} s"}
+    return dict(json.loads(text))
+
+
+def _wait(pid: int, kill_after_s: float | None) -> int:
+    """Return how the child ended; kill it when its time has come."""
+    end = time.monotonic() + (CHILD_S if kill_after_s is None else kill_after_s)
+    while True:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return status
+        if time.monotonic() >= end:
+            os.kill(pid, signal.SIGKILL if kill_after_s is not None else signal.SIGALRM)
+            return os.waitpid(pid, 0)[1]
+        time.sleep(0.0005)
+
+
+def main() -> None:
+    """Serve requests until the input ends."""
+    for module in sys.argv[1:]:
+        import_module(module)
+    for line in sys.stdin:
+        sys.stdout.write(json.dumps(_serve(json.loads(line))) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
