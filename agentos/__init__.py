@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from agentos.kernel.ask import Ask
     from agentos.policy import Policy
     from agentos.programs.registry import program
-    from agentos.runtime.boot import Open as open  # noqa: A004 - the frozen name
+    from agentos.runtime.boot import Open as open  # noqa: A004, N813 - the frozen name
     from agentos.runtime.client import connect
     from agentos.runtime.kernel import Kernel
     from agentos.runtime.outcome import Decision, Entry, Outcome

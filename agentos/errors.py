@@ -122,7 +122,7 @@ class Invalid(AgentOSError):
     reasons = frozenset({"argument", "op", "state", "manifest", "policy", "store"})
 
 
-class KernelPanic(Exception):  # noqa: N818 - the word of the field
+class KernelPanic(Exception):
     """agentos itself is wrong, or the store failed under it: nothing further is acknowledged."""
 
 

@@ -20,7 +20,7 @@ from typing import Any
 from agentos.abi.resource import Resource, Template
 from agentos.errors import Invalid
 
-__all__ = ["Derived", "Effect", "Op", "OpTable", "OP_NAME", "closest"]
+__all__ = ["OP_NAME", "Derived", "Effect", "Op", "OpTable", "closest"]
 
 OP_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)+")
 
@@ -71,7 +71,7 @@ class Op:
         skip: Number of leading parameters of `signature` that are not arguments (a `ctx`).
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a declaration: every argument is one thing that is declared
         self,
         name: str,
         signature: Callable[..., Any],
@@ -136,7 +136,9 @@ class Op:
         try:
             hints = typing.get_type_hints(self._signature, include_extras=True)
         except NameError as error:
-            raise Invalid("op", f"`{self.name}`: {error}", hint="declare types that exist at module level", field=self.name) from error
+            raise Invalid(
+                "op", f"`{self.name}`: {error}", hint="declare types that exist at module level", field=self.name
+            ) from error
         for name in (*self.arg_names, "return"):
             if name not in hints:
                 raise Invalid("op", f"`{self.name}` declares no type for `{name}`", hint="annotate it", field=self.name)

@@ -60,9 +60,7 @@ class Permit:
         "resources", "seq",
     )  # fmt: skip
 
-    def __init__(
-        self, seal: object, pid: int, op: str, resources: tuple[Resource, ...], number: str, process: Any
-    ) -> None:
+    def __init__(self, seal: object, pid: int, op: str, resources: tuple[Resource, ...], number: str, process: Any) -> None:
         if seal is not _SEAL:
             raise KernelPanic("a permit was forged: only the broker makes permits")
         self.pid = pid

@@ -78,16 +78,7 @@ def canonical_path(path: str, cwd: str = "/", *, field: str = "path") -> str:
 
 
 def _canonical_path_slow(path: str, cwd: str, field: str) -> str:
-    try:
-        size = len(path.encode())
-    except UnicodeEncodeError:
-        raise _refuse(f"path `{path!a}` is not valid text", field) from None
-    if size > PATH_BYTES_MAX:
-        raise _refuse(f"path has {size} bytes, {PATH_BYTES_MAX} at most", field)
-    if "\0" in path:
-        raise _refuse("path holds a NUL", field)
-    if not path:
-        raise _refuse("path is empty", field)
+    _check_path(path, field)
     parts: list[str] = [] if path.startswith("/") else [part for part in cwd.split("/") if part]
     for part in path.split("/"):
         if part == "..":
@@ -101,6 +92,19 @@ def _canonical_path_slow(path: str, cwd: str, field: str) -> str:
     if len(parts) > PATH_SEGMENTS_MAX:
         raise _refuse(f"path has {len(parts)} segments, {PATH_SEGMENTS_MAX} at most", field)
     return "/" + "/".join(parts)
+
+
+def _check_path(path: str, field: str) -> None:
+    try:
+        size = len(path.encode())
+    except UnicodeEncodeError:
+        raise _refuse(f"path `{path!a}` is not valid text", field) from None
+    if size > PATH_BYTES_MAX:
+        raise _refuse(f"path has {size} bytes, {PATH_BYTES_MAX} at most", field)
+    if "\0" in path:
+        raise _refuse("path holds a NUL", field)
+    if not path:
+        raise _refuse("path is empty", field)
 
 
 def canonical_url(text: str, *, field: str = "url") -> Url:

@@ -100,7 +100,12 @@ class Approvals:
     def _open(self, call: Request, verdict: Verdict, preview: Any, bound: bytes, changes: list[Change]) -> AskRecord:
         core, process = self._core, call.process
         if core.mode == "noninteractive":
-            error = Denied("human", "this call needs an approval, and nobody is there to ask", rule=verdict.rule, hint="run with mode `ask`")
+            error = Denied(
+                "human",
+                "this call needs an approval, and nobody is there to ask",
+                rule=verdict.rule,
+                hint="run with mode `ask`",
+            )
             raise self._door.fail(call, error, changes)
         now = core.clock.now()
         suspend = process.image.on_timeout == "suspend"

@@ -41,7 +41,14 @@ class Broker:
         self._flights: dict[tuple[int, str], anyio.Event] = {}
 
     async def call(
-        self, process: AgentProcess, op: str, args: dict[str, Any], *, number: str, key: str = "", deadline: Deadline | None = None
+        self,
+        process: AgentProcess,
+        op: str,
+        args: dict[str, Any],
+        *,
+        number: str,
+        key: str = "",
+        deadline: Deadline | None = None,
     ) -> Any:
         """Walk one call through the door and return its value; `process.last_seq` is then the number of its last row.
 
@@ -105,7 +112,9 @@ class Broker:
 
     # --- keyed host calls and interrupted ones ------------------------------------------------------------------------------
 
-    async def join(self, process: AgentProcess, op: str, args: dict[str, Any], *, key: str, deadline: Deadline | None = None) -> Any:
+    async def join(
+        self, process: AgentProcess, op: str, args: dict[str, Any], *, key: str, deadline: Deadline | None = None
+    ) -> Any:
         """Make a host call with a key, or join the one that was made with it, before or after a crash.
 
         Raises:
@@ -122,7 +131,12 @@ class Broker:
                 return await self.call(process, op, args, number=number, key=key, deadline=deadline)
             call = self.door.resolve(process, op, args, number, key)
             if recorded.head.op != op or recorded.head.digest != call.digest:
-                raise Invalid("argument", f"key `{key}` was used for another call (journal {recorded.head.seq})", field="key", hint="use a new key")
+                raise Invalid(
+                    "argument",
+                    f"key `{key}` was used for another call (journal {recorded.head.seq})",
+                    field="key",
+                    hint="use a new key",
+                )
             return await self._replay.answer(call, recorded)
         finally:
             del self._flights[flight]

@@ -76,7 +76,9 @@ class Door:
         syscall = self.served.get(name)
         if syscall is None:
             op = self.core.ops.find(name)
-            raise Invalid("op", f"nothing serves `{op.name}` in this kernel", hint="mount its device: open(devices=...)", field=name)
+            raise Invalid(
+                "op", f"nothing serves `{op.name}` in this kernel", hint="mount its device: open(devices=...)", field=name
+            )
         return Request(process, syscall, args, number, key)
 
     def refuse(self, process: AgentProcess, name: str, number: str, error: AgentOSError) -> AgentOSError:
@@ -103,7 +105,9 @@ class Door:
         else:
             call.cap = core.caps.cover(process, op, call.resources, call.args, core.clock.now())
         if core.mode == "plan" and op.effect in _PLAN_DENIES:
-            raise Denied("policy", f"`{op.name}` has an effect outside, and this kernel only plans", rule="mode:plan", op=op.name)
+            raise Denied(
+                "policy", f"`{op.name}` has an effect outside, and this kernel only plans", rule="mode:plan", op=op.name
+            )
         verdict = call.verdict = self._verdict(process, call, own)
         if verdict is not None and verdict.outcome == "deny":
             raise denial(call, verdict)
@@ -138,7 +142,12 @@ class Door:
         if verdict.outcome == "deny":
             raise denial(call, verdict)
         if verdict.outcome == "ask" and call.approval is None:
-            raise Denied("policy", f"`{value}`, which `{call.resource_text}` leads to, needs an approval", rule=verdict.rule, hint="use the real path")
+            raise Denied(
+                "policy",
+                f"`{value}`, which `{call.resource_text}` leads to, needs an approval",
+                rule=verdict.rule,
+                hint="use the real path",
+            )
 
     # --- inside: pure and local ---------------------------------------------------------------------------------------------
 
@@ -293,9 +302,15 @@ class Door:
         process.calls_since_save += 1
         if process.calls_since_save == CALLS_PER_SAVE_WARN and not process.hosted:
             log.warning("save_is_due pid=%d calls=%d calls_max=%d", process.pid, CALLS_PER_SAVE_WARN, CALLS_PER_SAVE_MAX)
-        if process.calls_since_save > CALLS_PER_SAVE_MAX and not process.hosted and call.op.name not in ("proc.save", "proc.exit"):
+        if (
+            process.calls_since_save > CALLS_PER_SAVE_MAX
+            and not process.hosted
+            and call.op.name not in ("proc.save", "proc.exit")
+        ):
             error = Invalid(
-                "state", f"process {process.pid} made {CALLS_PER_SAVE_MAX} calls since its last save", hint="call `sys.save(state)` in loops"
+                "state",
+                f"process {process.pid} made {CALLS_PER_SAVE_MAX} calls since its last save",
+                hint="call `sys.save(state)` in loops",
             )
             raise self.fail(call, error)
 
@@ -314,10 +329,8 @@ def denial(call: Request, verdict: Verdict) -> Denied:
 
 
 def error_bytes(error: AgentOSError) -> bytes:
+    """Return what a row keeps of an error: its data, without fields that cannot be stored."""
     data = error.to_data()
     if "fields" in data:
         data["fields"] = encodable(data["fields"])
     return encode(data)
-
-
-

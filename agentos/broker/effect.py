@@ -65,7 +65,7 @@ class Effects:
             return await self._admit_and_run(call)
         finally:
             core.scheduler.resume(process)
-            core.effects -= 1
+            core.end_effect()
             if slots is not None:
                 slots.release()
 
@@ -118,7 +118,7 @@ class Effects:
         try:
             encoded = encode(value)
             if len(encoded) > RESULT_BYTES_MAX:
-                raise Invalid("argument", f"result has {len(encoded)} bytes, {RESULT_BYTES_MAX} at most")  # noqa: TRY301
+                raise Invalid("argument", f"result has {len(encoded)} bytes, {RESULT_BYTES_MAX} at most")
             plain = call.op.restore(decode(encoded))
         except (AgentOSError, ValueError) as error:
             text = f"`{call.op.name}` returned what cannot be kept: {error}"[:2000]
@@ -141,12 +141,16 @@ class Effects:
         if call.deadline is not None:
             call.deadline.may_have_happened = not harmless
         error = Unavailable(
-            "timeout" if timed_out else "cancelled", f"`{call.op.name}` was cancelled while it ran", may_have_happened=not harmless
+            "timeout" if timed_out else "cancelled",
+            f"`{call.op.name}` was cancelled while it ran",
+            may_have_happened=not harmless,
         )
         outcome = "failed" if harmless and (timed_out or call.process.hosted) else "unknown"
         self._append(call, intent, permit, outcome, code=error.code, result=error_bytes(error))
 
-    def _append(self, call: Request, intent: Row, permit: Permit | None, outcome: str, *, code: str = "", result: bytes) -> None:
+    def _append(
+        self, call: Request, intent: Row, permit: Permit | None, outcome: str, *, code: str = "", result: bytes
+    ) -> None:
         core, process = self._core, call.process
         changes: list[Change] = []
         process.intents.pop(intent.seq, None)
@@ -154,7 +158,12 @@ class Effects:
         if cost:
             process.account.charge(cost)
         if not process.ended:
-            if call.op.effect is not Effect.ONCE and outcome == "failed" and code == "unavailable.cancelled" and call.cap is not None:
+            if (
+                call.op.effect is not Effect.ONCE
+                and outcome == "failed"
+                and code == "unavailable.cancelled"
+                and call.cap is not None
+            ):
                 core.caps.return_use(call.cap, changes)
             self._raise_label(call, permit, changes)
         row = Row(
@@ -170,4 +179,3 @@ class Effects:
             replaced = process.record.seq
             process.label = process.record.label = process.label | labels
             changes.append(Change(process.record, replaced))
-

@@ -112,7 +112,13 @@ class Replay:
                 process, call.number, "unknown_outcome", changes, now=core.clock.now(), expires=0.0, op=call.op.name, args=call.encoded,
                 digest=intent.digest, because="the kernel stopped while this effect ran: did it happen?", labels=process.label,
             )  # fmt: skip
-            core.note(process.pid, "ask", {"kind": record.kind, "call": call.number, "resource": call.resource_text}, changes, ask=record.ask)
+            core.note(
+                process.pid,
+                "ask",
+                {"kind": record.kind, "call": call.number, "resource": call.resource_text},
+                changes,
+                ask=record.ask,
+            )
         while record.state == "pending":
             await self._door.wait_for(call, Park((("ask", record.ask),), None, f"ask {record.ask}"))
         return await self._settle_answer(call, intent, record)

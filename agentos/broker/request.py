@@ -68,7 +68,9 @@ class Request:
         self.args = args
         self.encoded = encode(args)
         if len(self.encoded) > ARGS_BYTES_MAX:
-            raise Invalid("argument", f"arguments have {len(self.encoded)} bytes, {ARGS_BYTES_MAX} at most", hint="pass a reference")
+            raise Invalid(
+                "argument", f"arguments have {len(self.encoded)} bytes, {ARGS_BYTES_MAX} at most", hint="pass a reference"
+            )
         self.digest = call_digest(op.key_bytes, self.encoded)
 
     @property

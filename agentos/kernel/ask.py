@@ -93,7 +93,15 @@ class AskTable:
         self._by_call[record.pid, record.number] = record
 
     def open(
-        self, process: AgentProcess, number: str, kind: str, changes: list[Change], *, now: float, expires: float, **columns: Any
+        self,
+        process: AgentProcess,
+        number: str,
+        kind: str,
+        changes: list[Change],
+        *,
+        now: float,
+        expires: float,
+        **columns: Any,
     ) -> AskRecord:
         """Ask. `columns` are the other columns of the record (op, args, preview, digest, rule, because, labels).
 
@@ -105,7 +113,14 @@ class AskTable:
             raise Unavailable("overloaded", f"{ASKS_PENDING_MAX} asks are open", hint="answer some first: `agentos asks`")
         lineage = [f"{p.pid} {p.record.image}" for p in (process, *process.ancestors())]
         record = AskRecord(
-            ask=self._next, pid=process.pid, number=number, kind=kind, created=now, expires=expires, lineage=encode(lineage), **columns
+            ask=self._next,
+            pid=process.pid,
+            number=number,
+            kind=kind,
+            created=now,
+            expires=expires,
+            lineage=encode(lineage),
+            **columns,
         )
         self._next += 1
         self.load(record)
@@ -177,10 +192,14 @@ def _check_fits(record: AskRecord, answer: Answer) -> None:
         raise Invalid("argument", f"a {record.kind} has no arguments to edit", field="edit", hint="answer with value=")
     if record.kind == "question" and answer.verdict == "approve":
         if not answer.has_value:
-            raise Invalid("argument", f"ask {record.ask} is a question: it wants a value", hint="value=... or --reply TEXT", field="value")
+            raise Invalid(
+                "argument", f"ask {record.ask} is a question: it wants a value", hint="value=... or --reply TEXT", field="value"
+            )
         options = decode(record.args).get("options")
         if options and answer.value not in options:
-            raise Invalid("argument", f"`{answer.value}` is not one of the options", hint=f"use {', '.join(options)}", field="value")
+            raise Invalid(
+                "argument", f"`{answer.value}` is not one of the options", hint=f"use {', '.join(options)}", field="value"
+            )
 
 
 def verdict_of(record: AskRecord) -> Answer:
@@ -195,4 +214,6 @@ def refusal(record: AskRecord) -> Denied:
         answer = verdict_of(record)
         text = f"{answer.by} said no" + (f": {answer.reason}" if answer.reason else "")
         return Denied("human", text, hint="rejected by a person, not a failure; do not retry", ask=record.ask, rule=record.rule)
-    return Denied("human", "nobody answered in time", hint="this was a decision, not a failure", ask=record.ask, rule=record.rule)
+    return Denied(
+        "human", "nobody answered in time", hint="this was a decision, not a failure", ask=record.ask, rule=record.rule
+    )

@@ -64,7 +64,7 @@ class Account:
         account: Account | None = self
         while account is not None:
             if account.limits:
-                account._check(cost, pid)
+                account.check(cost, pid)
             account = account.parent
         self.charge(cost)
 
@@ -74,7 +74,7 @@ class Account:
         while account is not None:
             limit = account.limits.get("calls")
             if limit is not None and account.used["calls"] + 1 > limit:
-                raise account._refusal("calls", pid)
+                raise account.refusal("calls", pid)
             account = account.parent
         self.own["calls"] += 1
         account = self
@@ -125,13 +125,15 @@ class Account:
         self.record.ended = encode(self.ended) if self.ended else b""
         return self.record
 
-    def _check(self, cost: dict[str, float], pid: int) -> None:
+    def check(self, cost: dict[str, float], pid: int) -> None:
+        """Raise unless this account alone has room for `cost`."""
         for name, amount in cost.items():
             limit = self.limits.get(name)
             if limit is not None and name in _COUNTED and self.used.get(name, 0) + amount > limit:
-                raise self._refusal(name, pid)
+                raise self.refusal(name, pid)
 
-    def _refusal(self, name: str, pid: int) -> Denied:
+    def refusal(self, name: str, pid: int) -> Denied:
+        """Return the error of a call by `pid` that this account has no `name` left for."""
         limit = self.limits[name]
         whose = "its own" if pid == self.record.pid else f"process {self.record.pid}'s"
         return Denied(

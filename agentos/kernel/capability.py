@@ -78,7 +78,9 @@ class CapTable:
                 raise Denied("capability", f"capability {parent.cap} has only {record.uses_left} uses left", cap=parent.cap)
             self._change_uses(parent, -uses, changes)
         ends = [t for t in (record.expires, now + wanted.ttl_s if wanted.ttl_s else 0.0) if t]
-        child = self._make(to, spec, parent, changes, expires=min(ends, default=0.0), origin=str(parent.holder.pid), depth=depth)
+        child = self._make(
+            to, spec, parent, changes, expires=min(ends, default=0.0), origin=str(parent.holder.pid), depth=depth
+        )
         assert record.uses_left != 0 or uses >= 0
         return child
 
@@ -127,7 +129,7 @@ class CapTable:
         self._enter(cap)
         return cap
 
-    def _make(
+    def _make(  # noqa: PLR0913 - the columns of a capability
         self,
         holder: AgentProcess,
         spec: CapSpec,
@@ -190,7 +192,12 @@ class CapTable:
         what = resources[0].text[:200]
         hint = f"it holds `{'`, `'.join(held)}`" if held else f"it holds no capability for `{op.name}`"
         return Denied(
-            "capability", f"process {process.pid} may not `{op.name}` `{what}`", hint=hint, pid=process.pid, op=op.name, resource=what
+            "capability",
+            f"process {process.pid} may not `{op.name}` `{what}`",
+            hint=hint,
+            pid=process.pid,
+            op=op.name,
+            resource=what,
         )
 
     # --- using and ending ---------------------------------------------------------------------------------------------------

@@ -11,6 +11,8 @@ import logging
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
+import anyio
+
 from agentos.abi.codec import encode
 from agentos.abi.limits import STEP_REPORT_S
 from agentos.abi.op import OpTable
@@ -61,7 +63,7 @@ class Core:
         self.timers = TimerTable()
         self.slots: dict[str, Slots] = {}
         self.scheduler = Scheduler(self._run, self.unwind, self._slow)
-        self.waits = WaitTable(self.scheduler.ready, lambda process: self.past_deadline(process))
+        self.waits = WaitTable(self.scheduler.ready, self._past_deadline)
         self.caps = CapTable(store.max_key(CapRecord) + 1)
         self.asks = AskTable(store.max_key(AskRecord) + 1)
         self.mail = MailTable(store.max_key(MessageRecord) + 1)
@@ -70,7 +72,20 @@ class Core:
         self.past_deadline: Callable[[AgentProcess], None]
         self.run_process: Callable[[AgentProcess], Coroutine[Any, Any, None]]
         self.effects = 0
+        self._effects_over: anyio.Event | None = None
         self.closing = False
+
+    def end_effect(self) -> None:
+        """One effect less is under way."""
+        self.effects -= 1
+        if not self.effects and self._effects_over is not None:
+            self._effects_over.set()
+
+    async def effects_over(self) -> None:
+        """Wait until no effect is under way."""
+        while self.effects:
+            self._effects_over = anyio.Event()
+            await self._effects_over.wait()
 
     def new_pid(self) -> int:
         """Return the next pid; pids are never used again."""
@@ -87,7 +102,9 @@ class Core:
             self.events.publish(event_of(row))
         return seq
 
-    def note(self, pid: int, what: str, data: dict[str, Any] | None = None, changes: Sequence[Change] = (), **columns: Any) -> int:
+    def note(
+        self, pid: int, what: str, data: dict[str, Any] | None = None, changes: Sequence[Change] = (), **columns: Any
+    ) -> int:
         """Append a note: something the kernel or the host did, shown to followers as event `what`."""
         row = Row(
             pid=pid, number="", kind="note", op=f"note.{what}", args=encode(data) if data else b"", outcome="done", at=self.clock.now(),
@@ -112,7 +129,8 @@ class Core:
         anything that it has nothing to do yet.
         """
         assert process.scope is not None
-        assert process.waiting and not process.intents, "only a waiting process is unwound"
+        assert process.waiting, "only a waiting process is unwound"
+        assert not process.intents, "an effect is never unwound"
         record = process.record
         replaced = record.seq
         union = self.waits.union(process)
@@ -122,6 +140,9 @@ class Core:
         self.note(process.pid, "parked", changes=(Change(record, replaced),))
         self.waits.enter(parked)
         process.scope.cancel()
+
+    def _past_deadline(self, process: AgentProcess) -> None:
+        self.past_deadline(process)
 
     async def _run(self, process: AgentProcess) -> None:
         await self.run_process(process)

@@ -65,5 +65,3 @@ class EventBus:
         for stream in self._streams:
             stream.close()
         self._streams.clear()
-
-

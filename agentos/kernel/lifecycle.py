@@ -90,9 +90,13 @@ def _give(core: Core, process: AgentProcess, grants: list[tuple[CapSpec, Any]], 
 
 def _check_birth(birth: Birth) -> None:
     if birth.goal is not None and len(encode(birth.goal)) > GOAL_BYTES_MAX:
-        raise Invalid("argument", f"goal has over {GOAL_BYTES_MAX} bytes", hint="put it into a file and name that", field="goal")
+        raise Invalid(
+            "argument", f"goal has over {GOAL_BYTES_MAX} bytes", hint="put it into a file and name that", field="goal"
+        )
     if birth.name is not None and not 0 < len(birth.name) <= IDENTIFIER_CHARS_MAX:
-        raise Invalid("argument", f"name has {len(birth.name)} characters", hint=f"give 1 to {IDENTIFIER_CHARS_MAX}", field="name")
+        raise Invalid(
+            "argument", f"name has {len(birth.name)} characters", hint=f"give 1 to {IDENTIFIER_CHARS_MAX}", field="name"
+        )
     if not 0 < birth.weight <= 1_000_000:
         raise Invalid("argument", f"weight is `{birth.weight}`", hint="give a number above 0", field="weight")
 
@@ -111,9 +115,7 @@ def _check_family(parent: AgentProcess) -> None:
         raise Denied("budget", f"process {parent.pid} has {len(parent.children)} children, the most it may", limit="children")
 
 
-def _plan_grants(
-    core: Core, image: AgentImage, birth: Birth, parent: AgentProcess | None
-) -> list[tuple[CapSpec, Any]]:
+def _plan_grants(core: Core, image: AgentImage, birth: Birth, parent: AgentProcess | None) -> list[tuple[CapSpec, Any]]:
     """Return (capability, capability it comes from; None = minted) for each grant, before anything is changed."""
     bounds = [[parse_capability(text, core.ops) for text in texts] for texts in (image.capabilities, *image.ceilings) if texts]
     wanted = image.capabilities if birth.grant is None else birth.grant
@@ -183,16 +185,21 @@ def _make(core: Core, image: AgentImage, birth: Birth, parent: AgentProcess | No
     now = core.clock.now()
     layers = [*(decode_layers(parent.record) if parent else ()), *(layer.digest for layer in image_layers(core, image))]
     layers += [layer.digest for layer in birth.layers]
+    ends = [t for t in (birth.deadline, now + limits["wall_s"] if "wall_s" in limits else 0.0) if t]
     record = ProcessRecord(
-        pid=pid, ppid=parent.pid if parent else 0, tree=parent.record.tree if parent else pid, depth=parent.record.depth + 1 if parent else 0,
-        name=birth.name or image.name, image=image.ref, image_digest=image.digest, program=image.body.kind,
-        goal=encode(birth.goal) if birth.goal is not None else b"", args=encode(birth.args) if birth.args else b"",
-        limits=encode(limits) if limits else b"", weight=birth.weight, deadline=birth.deadline or (now + limits["wall_s"] if "wall_s" in limits else 0.0),
-        created=now, label=parent.label if parent else 0, cwd=parent.cwd if parent else "/", layers=encode(layers) if layers else b"",
-        options=encode(birth.options) if birth.options else b"",
+        pid=pid, tree=pid, name=birth.name or image.name, image=image.ref, image_digest=image.digest, program=image.body.kind,
+        goal=encode(birth.goal) if birth.goal is not None else b"", args=_stored(birth.args), limits=_stored(limits),
+        weight=birth.weight, deadline=min(ends, default=0.0), created=now, layers=_stored(layers), options=_stored(birth.options),
     )  # fmt: skip
+    if parent is not None:
+        record.ppid, record.tree, record.depth = parent.pid, parent.record.tree, parent.record.depth + 1
+        record.label, record.cwd = parent.label, parent.cwd
     account = Account(core.new_account(pid), limits, parent.account if parent else None)
     return link(core, record, account, image, parent)
+
+
+def _stored(value: Any) -> bytes:
+    return encode(value) if value else b""
 
 
 def link(core: Core, record: ProcessRecord, account: Account, image: AgentImage, parent: AgentProcess | None) -> AgentProcess:
@@ -231,7 +238,9 @@ def fork(core: Core, process: AgentProcess, grant: Iterable[str], goal: Any, cha
     return child
 
 
-def exec_image(core: Core, process: AgentProcess, image: AgentImage, args: dict[str, Any] | None, changes: list[Change]) -> None:
+def exec_image(
+    core: Core, process: AgentProcess, image: AgentImage, args: dict[str, Any] | None, changes: list[Change]
+) -> None:
     """Replace the image: the program starts anew, capabilities that the new image does not request are dropped.
 
     Raises:

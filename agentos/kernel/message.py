@@ -30,8 +30,17 @@ class MailTable:
         self._boxes.setdefault(record.pid, {}).setdefault(record.channel, deque()).append(record)
         self._counts[record.pid] = self._counts.get(record.pid, 0) + 1
 
-    def send(
-        self, to: int, value: Any, channel: str, changes: list[Change], *, sender: int, labels: int, reply_to: int | None, now: float
+    def send(  # noqa: PLR0913 - the columns of a message
+        self,
+        to: int,
+        value: Any,
+        channel: str,
+        changes: list[Change],
+        *,
+        sender: int,
+        labels: int,
+        reply_to: int | None,
+        now: float,
     ) -> int:
         """Put a message into the mailbox of `to` and return its id.
 
@@ -39,7 +48,9 @@ class MailTable:
             Unavailable: `unavailable.overloaded`, the mailbox is full.
         """
         if not channel or len(channel) > IDENTIFIER_CHARS_MAX:
-            raise Invalid("argument", f"channel has {len(channel)} characters", hint=f"give 1 to {IDENTIFIER_CHARS_MAX}", field="channel")
+            raise Invalid(
+                "argument", f"channel has {len(channel)} characters", hint=f"give 1 to {IDENTIFIER_CHARS_MAX}", field="channel"
+            )
         if self._counts.get(to, 0) >= MAILBOX_MESSAGES_MAX:
             raise Unavailable("overloaded", f"the mailbox of process {to} is full", hint="it has to receive first", pid=to)
         record = MessageRecord(

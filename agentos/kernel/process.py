@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from agentos.abi.image import AgentImage
     from agentos.kernel.budget import Account
-    from agentos.kernel.tree import Tree
     from agentos.kernel.tape import Tape
+    from agentos.kernel.tree import Tree
     from agentos.policy import CapSpec, Stack, Verdict
 
 __all__ = ["ENDED", "AgentProcess", "Cap", "OpenCall", "ProcessEnded", "ProcessTable"]
@@ -34,7 +34,7 @@ __all__ = ["ENDED", "AgentProcess", "Cap", "OpenCall", "ProcessEnded", "ProcessT
 ENDED = frozenset({"exited", "failed", "killed"})
 
 
-class ProcessEnded(BaseException):  # noqa: N818 - control flow, not an error
+class ProcessEnded(BaseException):
     """Raised out of a call of a process that has ended or is being unwound, so that no program code can go on."""
 
 
@@ -42,9 +42,9 @@ class AgentProcess:
     """One process. Made by `ProcessTable.add` only."""
 
     __slots__ = (
-        "account", "branches", "by_op", "caps", "children", "cover_cache", "cwd", "fresh", "generation", "host_calls", "image", "intents", "label", "next_number",
-        "open_calls", "parent", "pid", "queries", "queued", "record", "rerun", "running", "scope", "slice_start", "stack", "state", "tape",
-        "tree", "unwinding", "verdict_cache", "waiting", "facts", "last_seq", "calls_since_save",
+        "account", "branches", "by_op", "calls_since_save", "caps", "children", "cover_cache", "cwd", "facts", "fresh", "generation",
+        "host_calls", "image", "intents", "label", "last_seq", "next_number", "open_calls", "parent", "pid", "queries", "queued", "record",
+        "rerun", "running", "scope", "slice_start", "stack", "state", "tape", "tree", "unwinding", "verdict_cache", "waiting",
     )  # fmt: skip
 
     def __init__(self, record: ProcessRecord, parent: AgentProcess | None, image: AgentImage, account: Account) -> None:

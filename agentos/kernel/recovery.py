@@ -1,7 +1,7 @@
 """Recovery at open: bring back every process that has not ended, and nothing else.
 
-Reads what lives (processes, accounts, capabilities, asks, unread messages, timers), never history. A process that was parked and has
-no row of its own since then has nothing to do: it is entered under the waits it left. Any other program is ready: it runs again from its
+Reads what lives (processes, accounts, capabilities, asks, unread messages, timers), never history. A process that was parked and
+has no row of its own since then has nothing to do: it is entered under the waits it left. Any other program is ready: it runs again from its
 save point with its tape. Open intents of host processes are left for the broker (`Core` hands them over), because only it may finish a call.
 """
 
@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING
 from agentos.abi.codec import decode
 from agentos.abi.limits import REPLAY_CACHE_ROWS
 from agentos.abi.records import (
-    AccountRecord, AskRecord, CapRecord, ImageRecord, MessageRecord, PolicyRecord, ProcessRecord, Row, TimerRecord,
+    AccountRecord,
+    AskRecord,
+    CapRecord,
+    ImageRecord,
+    MessageRecord,
+    PolicyRecord,
+    ProcessRecord,
+    Row,
+    TimerRecord,
 )  # fmt: skip
 from agentos.abi.syscall import Wait
 from agentos.kernel.budget import Account

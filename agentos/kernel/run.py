@@ -74,5 +74,8 @@ def finish(core: Core, process: AgentProcess, state: str, value: Any = None, err
 def _deadline_error(process: AgentProcess) -> ErrorData:
     limit = "wall_s" if "wall_s" in process.account.limits else "deadline_s"
     return ErrorData(
-        code="unavailable.timeout", message=f"process {process.pid} ran past its {limit}", hint="give it more time", fields={"limit": limit}
+        code="unavailable.timeout",
+        message=f"process {process.pid} ran past its {limit}",
+        hint="give it more time",
+        fields={"limit": limit},
     )

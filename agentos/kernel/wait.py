@@ -30,9 +30,7 @@ class WaitTable:
         past_deadline: Called with a process whose deadline has come.
     """
 
-    def __init__(
-        self, make_ready: Callable[[AgentProcess], None], past_deadline: Callable[[AgentProcess], None]
-    ) -> None:
+    def __init__(self, make_ready: Callable[[AgentProcess], None], past_deadline: Callable[[AgentProcess], None]) -> None:
         self._make_ready = make_ready
         self._past_deadline = past_deadline
         self._by_wait: dict[Wait, dict[OpenCall, None]] = {}

@@ -53,9 +53,22 @@ class ObjectTable:
         record = self._find(where)
         current = record.version if record is not None and record.live else 0
         if if_version is not None and if_version != current:
-            raise Invalid("state", f"`{'/'.join(where)}` is at version {current}, not {if_version}", hint="read it again", field="if_version")
+            raise Invalid(
+                "state",
+                f"`{'/'.join(where)}` is at version {current}, not {if_version}",
+                hint="read it again",
+                field="if_version",
+            )
         packed = self._store.objects.pack(value)
-        return self._write(where, record, packed, permit, label=label, type_name=type_name or _TYPES.get(type(value), "json"), size=len(encode(value)))
+        return self._write(
+            where,
+            record,
+            packed,
+            permit,
+            label=label,
+            type_name=type_name or _TYPES.get(type(value), "json"),
+            size=len(encode(value)),
+        )
 
     def append(self, where: Where, element: Any, permit: Permit, *, label: int) -> Ref:
         """Append an element to a list object, making it if it is new. Costs the element.
@@ -66,13 +79,23 @@ class ObjectTable:
         _check_name(where)
         record = self._find(where)
         if record is None or not record.live:
-            return self._write(where, record, self._store.objects.pack([element]), permit, label=label, type_name="list", size=len(encode(element)))
+            return self._write(
+                where,
+                record,
+                self._store.objects.pack([element]),
+                permit,
+                label=label,
+                type_name="list",
+                size=len(encode(element)),
+            )
         if record.type not in ("list", "json"):
             raise Invalid("state", f"`{'/'.join(where)}` is a {record.type}, not a list", hint="put a list first", field="name")
         packed = self._store.objects.append(record.value, element)
-        return self._write(where, record, packed, permit, label=label | record.labels, type_name="list", size=len(encode(element)))
+        return self._write(
+            where, record, packed, permit, label=label | record.labels, type_name="list", size=len(encode(element))
+        )
 
-    def _write(
+    def _write(  # noqa: PLR0913 - the columns of a version
         self, where: Where, record: NameRecord | None, packed: bytes, permit: Permit, *, label: int, type_name: str, size: int
     ) -> Ref:
         replaced = record.seq if record is not None else 0
@@ -130,7 +153,9 @@ class ObjectTable:
         """
         record = self._find(where)
         if record is None or not record.live:
-            raise Unavailable("missing", f"there is no object `{'/'.join(where)}`", hint="see `obj.list`", resource="/".join(where))
+            raise Unavailable(
+                "missing", f"there is no object `{'/'.join(where)}`", hint="see `obj.list`", resource="/".join(where)
+            )
         replaced = record.seq
         record.live = 0
         permit.changes.append(Change(record, replaced))
@@ -161,7 +186,9 @@ class ObjectTable:
 def _check_name(where: Where) -> None:
     for part in where:
         if not part or len(part) > IDENTIFIER_CHARS_MAX:
-            raise Invalid("argument", f"a name has {len(part)} characters", hint=f"give 1 to {IDENTIFIER_CHARS_MAX}", field="name")
+            raise Invalid(
+                "argument", f"a name has {len(part)} characters", hint=f"give 1 to {IDENTIFIER_CHARS_MAX}", field="name"
+            )
 
 
 def _item(record: NameRecord) -> dict[str, Any]:

@@ -26,7 +26,8 @@ def syscalls(store: Store, ops: OpTable, now: Callable[[], float]) -> list[Sysca
     table = ObjectTable(store, now)
     handlers: dict[str, Handler] = {"put": _put, "append": _append, "get": _get, "list": _list, "link": _link, "drop": _drop}
     return [
-        Syscall(ops.find(f"obj.{verb}"), partial(_spend, f"obj.{verb}", handler, table), awaits=False) for verb, handler in handlers.items()
+        Syscall(ops.find(f"obj.{verb}"), partial(_spend, f"obj.{verb}", handler, table), awaits=False)
+        for verb, handler in handlers.items()
     ]
 
 

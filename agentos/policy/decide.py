@@ -9,6 +9,7 @@ INVARIANT deny-wins: the verdict is the least over layers and resources, so addi
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from agentos.abi.limits import DECISION_CACHE_MAX, POLICY_LAYERS_MAX
@@ -135,12 +136,14 @@ class Stack:
             for layer in self.layers:
                 rules = layer.match(op, resource, keys)
                 if rules and rules[0].has_condition:
-                    still_open.append((tuple(rules), layer.default(op, own=own)))
+                    still_open.append((tuple(rules), replace(layer.default(op, own=own), constant=False)))
                     continue
                 verdict = rules[0].settled if rules else layer.default(op, own=own)
                 settled = verdict if settled is None else least(settled, verdict)
         if settled is not None and settled.outcome == "deny":
             return _Residual(settled, ())
+        if still_open and settled is not None:
+            settled = replace(settled, constant=False)
         return _Residual(settled, tuple(still_open))
 
 

@@ -161,7 +161,7 @@ def _values(expr: Expr, op: Op, call: Call) -> str:
 
 
 def _change(layers: Sequence[Layer], verdict: Verdict, op: Op, resources: tuple[Resource, ...], call: Call) -> str:
-    layer = next(layer for layer in layers if layer.name == verdict.layer)
+    layer = next(layer for layer in layers if _decided(layer, verdict, op))
     if verdict.outcome == "ask":
         return f"a person approves the ask of {verdict.rule}"
     if not verdict.rule.endswith(":default"):
@@ -175,12 +175,24 @@ def _change(layers: Sequence[Layer], verdict: Verdict, op: Op, resources: tuple[
     return f"add to {layer.source}: allow {op.name} {quoted(open_resource.text)}{sinks}"
 
 
+def _decided(layer: Layer, verdict: Verdict, op: Op) -> bool:
+    if layer.name != verdict.layer:
+        return False
+    if verdict.rule.endswith(":default"):
+        return verdict.rule == f"{layer.source}:default" and layer.default(op).outcome == verdict.outcome
+    return any(_is_of(rule, verdict) for rule in layer.rules_for(op))
+
+
+def _is_of(rule: BoundRule, verdict: Verdict) -> bool:
+    return rule.checked.where == verdict.rule and rule.checked.rule.outcome == verdict.outcome
+
+
 def _granted(layer: Layer, op: Op, resource: Resource, call: Call) -> bool:
     return any(_matches(rule, resource) and rule.applies(*call) for rule in layer.rules_for(op))
 
 
 def _lift(layer: Layer, verdict: Verdict, op: Op, call: Call) -> str:
-    rule = next(rule for rule in layer.rules_for(op) if rule.checked.where == verdict.rule)
+    rule = next(rule for rule in layer.rules_for(op) if _is_of(rule, verdict))
     text = rule_text(rule.checked.rule)
     if not rule.has_condition:
         return f"only a change of {verdict.rule} can: {text}"

@@ -46,14 +46,14 @@ def _conjunction(cursor: Cursor, depth: int) -> Expr:
 
 
 def _negation(cursor: Cursor, depth: int) -> Expr:
+    """Parse a negation; two of them are none, in three values too, so a tree never holds one within another."""
     negated = False
-    found = False
     while cursor.accept_word("not"):
-        negated, found = not negated, True
+        negated = not negated
     item = _primary(cursor, depth)
-    if not found:
+    if not negated:
         return item
-    return Not(item) if negated else Not(Not(item))
+    return item.item if isinstance(item, Not) else Not(item)
 
 
 def _primary(cursor: Cursor, depth: int) -> Expr:

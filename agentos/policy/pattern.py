@@ -48,7 +48,7 @@ class SegmentPattern(Pattern):
     def witness(self, other: Pattern) -> str | None:
         """Return a resource that `other` covers and this does not, or None."""
         assert isinstance(other, SegmentPattern)
-        if self._is_subtree and other._prefix[: len(self._prefix)] == self._prefix:
+        if self._is_subtree and literal_prefix(other.segments)[: len(self._prefix)] == self._prefix:
             return None
         found = witness(self.segments, other.segments)
         if found is None or found is UNDECIDED:

@@ -47,7 +47,12 @@ class Programs:
         for function in given:
             name = getattr(function, "__agentos_program__", None)
             if name is None:
-                raise Invalid("argument", f"`{function!r}` is not a program", hint="decorate it with @agentos.program(NAME)", field="programs")
+                raise Invalid(
+                    "argument",
+                    f"`{function!r}` is not a program",
+                    hint="decorate it with @agentos.program(NAME)",
+                    field="programs",
+                )
             self._given[name] = function
 
     def get(self, name: str) -> Program | None:
@@ -62,7 +67,10 @@ class Programs:
         """
         function = self.get(name)
         if function is None:
-            hint = closest(name, [*self._given, *_declared]) or "import the module that declares it, or `agentos run --program FILE.py`"
+            hint = (
+                closest(name, [*self._given, *_declared])
+                or "import the module that declares it, or `agentos run --program FILE.py`"
+            )
             raise Invalid("state", f"there is no program `{name}` in this kernel", hint=hint)
         return function
 

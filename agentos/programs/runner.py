@@ -42,7 +42,9 @@ class ProgramRunner:
         """
         body = _KINDS.get(process.record.program)
         if body is None:
-            raise Invalid("state", f"this kernel runs no `{process.record.program}` programs", hint="use python, script or host")
+            raise Invalid(
+                "state", f"this kernel runs no `{process.record.program}` programs", hint="use python, script or host"
+            )
         process.tape = None if process.fresh else load_tape(self._broker.core.store, process)
         process.fresh = False
         record = process.record

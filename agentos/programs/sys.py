@@ -83,7 +83,9 @@ class Sys:
         """
         branch = _branch.get()
         if branch.busy:
-            raise Invalid("state", f"`{op}` was called while `{branch.busy}` is open", hint="run calls in parallel with sys.gather")
+            raise Invalid(
+                "state", f"`{op}` was called while `{branch.busy}` is open", hint="run calls in parallel with sys.gather"
+            )
         number = self._number(branch)
         if positional:
             args = self._broker.core.ops.find(op).named(positional, args)
@@ -125,7 +127,9 @@ class Sys:
             return []
         branch = _branch.get()
         if branch.busy:
-            raise Invalid("state", f"gather was called while `{branch.busy}` is open", hint="nest gather inside gather's functions")
+            raise Invalid(
+                "state", f"gather was called while `{branch.busy}` is open", hint="nest gather inside gather's functions"
+            )
         number, branch.busy = self._number(branch), "gather"
         try:
             return _values(await self._run_branches(number, calls))
@@ -145,7 +149,7 @@ class Sys:
             _branch.set(Branch(f"{number}.{index + 1}"))
             try:
                 outcomes[index] = (await _awaitable(call), None)
-            except (Exception, ProcessEnded) as error:
+            except (Exception, ProcessEnded) as error:  # noqa: BLE001 - a branch is a task edge; gather raises it
                 outcomes[index] = (None, error)
             finally:
                 finished += 1
@@ -187,7 +191,9 @@ def _awaitable(call: Any) -> Awaitable[Any]:
         made = call()
         if inspect.isawaitable(made):
             return made
-    raise Invalid("argument", f"gather got a `{type(call).__name__}`", hint="give calls such as sys.fs.read(...), or async functions")
+    raise Invalid(
+        "argument", f"gather got a `{type(call).__name__}`", hint="give calls such as sys.fs.read(...), or async functions"
+    )
 
 
 def _values(outcomes: list[tuple[Any, BaseException | None]]) -> list[Any]:

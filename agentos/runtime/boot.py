@@ -47,7 +47,7 @@ MODES = ("ask", "plan", "noninteractive")
 class Open:
     """The async context manager that `agentos.open` returns; see INTERFACE in the docs for its parameters."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the frozen API
         self,
         store: str | Path | None = None,
         *,
@@ -112,7 +112,9 @@ class Open:
         files = FileSystem(self._mounts)
         self._closers.insert(0, files.close)
         core.slots["thread"] = Slots("thread", THREADS_MAX)
-        broker = Broker(core, [*kernel_ops.syscalls(core), *memory_ops.syscalls(store, table, self._clock.now), *files.syscalls(), *mounted])
+        broker = Broker(
+            core, [*kernel_ops.syscalls(core), *memory_ops.syscalls(store, table, self._clock.now), *files.syscalls(), *mounted]
+        )
         programs = Programs(self._programs)
         core.runner = ProgramRunner(broker, programs)
         self._orphans = recovery.load(core, resume=self._resume)
@@ -142,8 +144,7 @@ class Open:
         core.scheduler.admitting = False
         try:
             with anyio.CancelScope(shield=True), anyio.move_on_after(self._grace_s):
-                while core.effects:
-                    await anyio.sleep(0.005)
+                await core.effects_over()
             self._tasks.cancel_scope.cancel()
             await self._end_tasks()
         finally:

@@ -20,11 +20,10 @@ class SystemClock:
     def now(self) -> float:
         """Return seconds since the epoch."""
         now = time.time()  # noqa: TID251 - this is the clock that is injected
-        if now > self._latest:
-            self._latest = now
+        self._latest = max(self._latest, now)
         return self._latest
 
     async def sleep_until(self, due: float) -> None:
         """Return when `now()` has reached `due`; looks again every minute, in case the clock was set."""
-        while (left := due - self.now()) > 0:
+        while (left := due - self.now()) > 0:  # noqa: ASYNC110 - it is time that is waited for
             await anyio.sleep(min(left, _LONGEST_SLEEP_S))

@@ -211,7 +211,7 @@ class _Client:
 
     async def _items(self, method: Method, request: wire.Request, number: int, args: dict[str, Any]) -> bytes:
         journal = self._kernel.core.journal
-        async with aclosing(method.start(self._kernel, request.pid, args)) as items:
+        async with aclosing(method.items(self._kernel, request.pid, args)) as items:
             async for item in items:
                 await journal.durable(min(item.seq, journal.head))
                 await self._out.send(self._bounded(method, wire.frame(id=number, item=item)))

@@ -48,7 +48,7 @@ class Kernel:
 
     # --- processes ----------------------------------------------------------------------------------------------------------
 
-    async def spawn(
+    async def spawn(  # noqa: PLR0913 - the frozen API
         self,
         image: str | Path | AgentImage,
         *,
@@ -92,7 +92,9 @@ class Kernel:
             deadline=core.clock.now() + deadline_s if deadline_s is not None else 0.0, options={"snapshot": snapshot},
         )  # fmt: skip
         process = spawn(core, found, birth, above, changes)
-        seq = core.note(process.pid, "spawned", {"image": found.ref, "parent": process.record.ppid, "name": process.record.name}, changes)
+        seq = core.note(
+            process.pid, "spawned", {"image": found.ref, "parent": process.record.ppid, "name": process.record.name}, changes
+        )
         await core.journal.durable(seq)
         return Process(core, self.broker, process.pid)
 
@@ -124,14 +126,14 @@ class Kernel:
         if not all:
             return list(live.values())
         store = self.core.store
-        return [live.get(r.pid) or from_record(r, store.get(AccountRecord, r.pid)) for r in store.current(ProcessRecord, live=None)]
+        return [
+            live.get(r.pid) or from_record(r, store.get(AccountRecord, r.pid)) for r in store.current(ProcessRecord, live=None)
+        ]
 
     async def tree(self, pid: int | None = None) -> list[ProcessInfo]:
         """Return a process and its live descendants, parents first; without `pid`, every tree."""
-        if pid is None:
-            roots = [process for process in self.core.processes if process.parent is None]
-        else:
-            roots = [self.core.processes.find(pid)]
+        everybody = self.core.processes
+        roots = [process for process in everybody if process.parent is None] if pid is None else [everybody.find(pid)]
         return [info(self.core, process) for root in roots for process in (root, *root.descendants())]
 
     # --- authority ----------------------------------------------------------------------------------------------------------
@@ -201,7 +203,9 @@ class Kernel:
             Invalid: it is not pending, or the answer does not fit.
         """
         if set(value) - {"value"}:
-            raise Invalid("argument", f"answer has no argument `{min(set(value) - {'value'})}`", hint="value=...", field="value")
+            raise Invalid(
+                "argument", f"answer has no argument `{min(set(value) - {'value'})}`", hint="value=...", field="value"
+            )
         core = self.core
         answer = Answer(verdict, by, scope, edit, value.get("value"), "value" in value, reason, core.clock.now())
         changes: list[Change] = []
@@ -278,4 +282,3 @@ def _past(core: Core, since: int) -> Iterable[Event]:
             yield event_of(row)
         if len(rows) < _PAGE:
             return
-

@@ -24,7 +24,9 @@ def read_policy(path: str | Path) -> Policy:
         data = path.read_bytes()
         text = data.decode()
     except (OSError, UnicodeDecodeError) as error:
-        raise Invalid("policy", f"policy `{path}` cannot be read: {error}", hint="give the path of a text file", where=str(path)) from error
+        raise Invalid(
+            "policy", f"policy `{path}` cannot be read: {error}", hint="give the path of a text file", where=str(path)
+        ) from error
     if len(data) > POLICY_BYTES_MAX:
         raise Invalid("policy", f"policy `{path}` has {len(data)} bytes, {POLICY_BYTES_MAX} at most", where=str(path))
     return Policy(text, source=str(path))
@@ -43,4 +45,6 @@ def as_policies(policy: Any) -> list[Policy]:
         return [read_policy(policy) if is_path else Policy(policy, source="<policy>")]
     if isinstance(policy, Iterable):
         return [found for each in policy for found in as_policies(each)]
-    raise Invalid("argument", f"policy is a `{type(policy).__name__}`", hint="give a path, a text or agentos.Policy", field="policy")
+    raise Invalid(
+        "argument", f"policy is a `{type(policy).__name__}`", hint="give a path, a text or agentos.Policy", field="policy"
+    )

@@ -45,7 +45,9 @@ class Process:
 
     # --- calls --------------------------------------------------------------------------------------------------------------
 
-    async def call(self, op: str, /, *, key: str | None = None, timeout_s: float | None = None, retries: int = 0, **args: Any) -> Any:
+    async def call(
+        self, op: str, /, *, key: str | None = None, timeout_s: float | None = None, retries: int = 0, **args: Any
+    ) -> Any:
         """Make one syscall as this process, through the door, and return its value once its row is durable.
 
         Args:
@@ -78,13 +80,19 @@ class Process:
             deadline = Deadline(scope.deadline)
             return await self._walk(op, args, key, deadline)
         raise Unavailable(
-            "timeout", f"`{op}` took over {timeout_s:g} s", may_have_happened=deadline.may_have_happened, hint="give it more time", pid=self.pid
+            "timeout",
+            f"`{op}` took over {timeout_s:g} s",
+            may_have_happened=deadline.may_have_happened,
+            hint="give it more time",
+            pid=self.pid,
         )
 
     async def _walk(self, op: str, args: dict[str, Any], key: str | None, deadline: Deadline | None) -> Any:
         core, process = self._core, self._live()
         if process.host_calls >= CALLS_IN_FLIGHT_MAX:
-            raise Unavailable("overloaded", f"process {self.pid} has {CALLS_IN_FLIGHT_MAX} calls in flight", hint="wait for some")
+            raise Unavailable(
+                "overloaded", f"process {self.pid} has {CALLS_IN_FLIGHT_MAX} calls in flight", hint="wait for some"
+            )
         process.host_calls += 1
         process.branches += 1
         core.scheduler.resume(process)
@@ -175,7 +183,9 @@ class Process:
         core, process = self._core, self._live()
         changes: list[Change] = []
         child = fork(core, process, tuple(grant), goal, changes)
-        await core.journal.durable(core.note(child.pid, "spawned", {"image": child.record.image, "parent": self.pid, "fork": True}, changes))
+        await core.journal.durable(
+            core.note(child.pid, "spawned", {"image": child.record.image, "parent": self.pid, "fork": True}, changes)
+        )
         return Process(self._core, self._broker, child.pid)
 
     async def query(self, name: str) -> Any:
@@ -186,7 +196,9 @@ class Process:
         """
         queries = self._live().queries
         if name not in queries:
-            raise Unavailable("missing", f"process {self.pid} exposes no `{name}`", hint=f"it exposes {', '.join(queries) or 'nothing'}")
+            raise Unavailable(
+                "missing", f"process {self.pid} exposes no `{name}`", hint=f"it exposes {', '.join(queries) or 'nothing'}"
+            )
         value = queries[name]
         return value() if callable(value) else value
 
@@ -213,7 +225,9 @@ class Process:
         """What `ps` shows of it, ended or not."""
         core = self._core
         process = core.processes.get(self.pid)
-        return info(core, process) if process is not None else from_record(self._record(), core.store.get(AccountRecord, self.pid))
+        return (
+            info(core, process) if process is not None else from_record(self._record(), core.store.get(AccountRecord, self.pid))
+        )
 
     @property
     def usage(self) -> dict[str, float]:

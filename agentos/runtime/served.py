@@ -6,7 +6,8 @@ the types below before the kernel sees them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from inspect import isawaitable
 from typing import Any, Final
@@ -21,7 +22,7 @@ from agentos.runtime.process import Process
 __all__ = ["METHODS", "Broken", "Method", "find"]
 
 
-class Broken(Exception):  # noqa: N818 - not of the error tree: it becomes an error of the client's
+class Broken(Exception):
     """A method raised what no method may: a program's query, or a bug. Concerns the one who asked, not the kernel."""
 
 
@@ -194,6 +195,22 @@ class Method:
         except Exception as error:
             raise Broken(f"`{self.name}` raised {type(error).__name__}: {error}") from error
         return value.pid if isinstance(value, Process) else value
+
+    async def items(self, kernel: Kernel, pid: int | None, args: dict[str, Any]) -> AsyncGenerator[Any, None]:
+        """Yield what a method that streams yields; close it when done.
+
+        Raises:
+            AgentOSError, TimeoutError, KernelPanic: as the method.
+            Broken: it raised something else.
+        """
+        try:
+            async with aclosing(self.start(kernel, pid, args)) as items:
+                async for item in items:
+                    yield item
+        except (AgentOSError, TimeoutError, KernelPanic):
+            raise
+        except Exception as error:
+            raise Broken(f"`{self.name}` raised {type(error).__name__}: {error}") from error
 
 
 def find(name: str) -> Method:

@@ -29,7 +29,7 @@ import msgspec
 from agentos.abi.codec import plain
 from agentos.errors import AgentOSError, Invalid, KernelPanic, Unavailable, from_data
 
-__all__ = ["PROTOCOL", "Reader", "Request", "arguments", "error_data", "error_of", "frame", "parse", "read", "values"]
+__all__ = ["PROTOCOL", "Reader", "Request", "arguments", "error_data", "error_of", "frame", "gone", "parse", "read", "values"]
 
 PROTOCOL: Final = 1
 _BITS: Final = range(-(2**63), 2**64)
@@ -226,10 +226,11 @@ def _argument(name: str, held: Any) -> Any:
 def error_data(error: AgentOSError | TimeoutError | KernelPanic) -> dict[str, Any]:
     """Return an error as data that can be sent, whatever its fields are."""
     if isinstance(error, KernelPanic):
-        return {"code": "panic", "message": str(error)}
+        return {"code": "panic", "message": _clean(str(error))}
     if isinstance(error, TimeoutError):
-        return {"code": "timeout", "message": str(error)}
-    data = {**error.to_data(), "fields": {name: _sendable(value) for name, value in error.fields.items()}}
+        return {"code": "timeout", "message": _clean(str(error))}
+    data = {**error.to_data(), "message": _clean(error.message), "hint": _clean(error.hint)}
+    data["fields"] = {name: _sendable(value) for name, value in error.fields.items()}
     return data if error.seq is None else {**data, "seq": error.seq}
 
 
@@ -238,7 +239,12 @@ def _sendable(value: Any) -> Any:
     try:
         return plain(value)
     except Invalid:
-        return str(value)
+        return _clean(str(value))
+
+
+def _clean(text: str) -> str:
+    """Return text that can be sent: a file name in a message need not be Unicode."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def error_of(data: dict[str, Any]) -> AgentOSError | TimeoutError | KernelPanic:

@@ -7,6 +7,7 @@ careful host does after a crash, so running it again on the same folder has to e
 from __future__ import annotations
 
 import os
+import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import anyio
 
 import agentos
+from agentos.abi.codec import decode
 from agentos.abi.records import MessageRecord
 from agentos.runtime.audit import entries
 from agentos.testing import Ledger
@@ -131,8 +133,10 @@ def _happened(ledger: Path, value: str) -> dict[str, Any] | None:
     return {"value": value, "when": lines[0]["when"]} if lines else None
 
 
-async def live(folder: Path, effect: str, situation: str, resident: int) -> dict[str, Any]:
+async def live(where: str, effect: str, situation: str, resident: int) -> dict[str, Any]:
     """Run one case to its end, from wherever the last kernel left it, and tell what came of it."""
+    folder = Path(where)
+    (folder / "w").mkdir(parents=True, exist_ok=True)
     book, kinds = folder / "ledger", Counter[str]()
     ledger = Ledger(book)
     install()
@@ -155,16 +159,9 @@ async def live(folder: Path, effect: str, situation: str, resident: int) -> dict
             "state": ended.state, "value": ended.value, "error": str(ended.error or ""), "asked": dict(kinds), "ledger": dict(after),
             "keys": {value: len({e["key"] for e in Ledger.read(book) if e["value"] == value}) for value in after},
             "again": sorted(value for value in done_before if after[value] != before[value]),
-            "messages": dict(Counter(agentos_decode(record.value) for record in boxed)),
+            "messages": dict(Counter(decode(record.value) for record in boxed)),
             "chain": kernel.core.store.verify().ok, "alive": [process.pid for process in await kernel.ps() if process.pid != 1],
         }  # fmt: skip
-
-
-def agentos_decode(data: bytes) -> str:
-    """Return the text that a message holds."""
-    from agentos.abi.codec import decode
-
-    return str(decode(data))
 
 
 async def _the_subject(kernel: agentos.Kernel, folder: Path, effect: str, situation: str) -> agentos.Process:
@@ -183,3 +180,10 @@ async def _the_subject(kernel: agentos.Kernel, folder: Path, effect: str, situat
     )  # fmt: skip
     os.close(os.open(told, os.O_CREAT | os.O_WRONLY, 0o600))
     return process
+
+
+def warm() -> None:
+    """Import and build in this interpreter what every case needs, so that a fork of it starts at once."""
+    with tempfile.TemporaryDirectory() as folder:
+        for number, case in enumerate([("once", "parked"), ("object", "fork"), ("message", "question"), ("keyed", "approval")]):
+            anyio.run(live, f"{folder}/{number}", *case, 512)

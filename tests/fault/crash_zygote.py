@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Iterator
@@ -54,7 +55,7 @@ class Zygote:
 
 @contextmanager
 def zygote(*modules: str) -> Iterator[Zygote]:
-    """Start a warm interpreter that has imported `modules`."""
+    """Start an interpreter that has imported `modules` and has run the function `warm` of each."""
     command = [sys.executable, "-W", "error", "-m", "tests.fault.crash_zygote", *modules]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -105,7 +106,8 @@ def _wait(pid: int, kill_after_s: float | None) -> int:
 def main() -> None:
     """Serve requests until the input ends."""
     for module in sys.argv[1:]:
-        import_module(module)
+        import_module(module).warm()
+    assert threading.active_count() == 1, "only an interpreter without threads can be forked"
     for line in sys.stdin:
         sys.stdout.write(json.dumps(_serve(json.loads(line))) + "\n")
         sys.stdout.flush()

@@ -174,6 +174,18 @@ def test_every_decision_equals_the_naive_one_remembered_or_not(layers: Any, call
     assert outcomes(stack, calls) == expected
 
 
+@settings(max_examples=150)
+@given(LAYERS, CALLS)
+def test_a_constant_verdict_is_the_same_for_all_arguments(layers: Any, calls: Any) -> None:
+    stack = stack_of(layers)
+    for op, path, n, tag in calls[:5]:
+        resources = (Resource("path", path, path),)
+        found = stack.decide(op, resources, {"path": path, "n": n, "tag": tag}, {})
+        if found.constant:
+            others = [{"path": path, "n": other, "tag": word} for other in (None, 0, 1, 2, 3) for word in (None, "x", "xy", "z")]
+            assert {stack.decide(op, resources, args, {}) for args in others} == {found}
+
+
 RANKS = {"deny": 0, "ask": 1, "allow": 2}
 
 

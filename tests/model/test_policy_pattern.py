@@ -74,10 +74,12 @@ URLS = st.builds(
     st.sampled_from(["", ":80", ":443", ":*"]),
     URL_PATHS,
 )
+HOSTS = ("a", "b", "a.a", "b.a", "ab.b.a")
 ALL_URLS = [
     f"{scheme}://{host}{port}/{path}"
-    for scheme in ("http", "https") for host in ("a", "b", "a.a", "b.a", "ab.b.a") for port in ("", ":80", ":443", ":9") for path in ("", "a", "a/", "b/a", "ab/b/a")
-]  # fmt: skip
+    for scheme, host, port in product(("http", "https"), HOSTS, ("", ":80", ":443", ":9"))
+    for path in ("", "a", "a/", "b/a", "ab/b/a")
+]
 
 
 @settings(max_examples=200)

@@ -53,9 +53,18 @@ class Family:
             templates = tuple(_template(text) for text in ((on,) if isinstance(on, str) else on))
             self.ops.append(
                 Op(
-                    f"{self.name}.{name or stub.__name__}", stub, Effect(effect), templates, sinks=sinks, self_right=self_right,
-                    prepare=prepare, late=late, derived=derived, trusted=trusted, slot=slot,
-                )  # fmt: skip
+                    f"{self.name}.{name or stub.__name__}",
+                    stub,
+                    Effect(effect),
+                    templates,
+                    sinks=sinks,
+                    self_right=self_right,
+                    prepare=prepare,
+                    late=late,
+                    derived=derived,
+                    trusted=trusted,
+                    slot=slot,
+                )
             )
             return stub
 

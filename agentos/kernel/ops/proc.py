@@ -85,7 +85,9 @@ def _signal(core: Core, permit: Permit, args: dict[str, Any]) -> None:
     target = core.processes.get(args["pid"])
     caller: AgentProcess = permit.process
     if target is None or (target is not caller and not caller.is_ancestor_of(target)):
-        raise Denied("capability", f"process {args['pid']} is not a live descendant", hint="signal your own descendants", pid=args["pid"])
+        raise Denied(
+            "capability", f"process {args['pid']} is not a live descendant", hint="signal your own descendants", pid=args["pid"]
+        )
     signal(core, target, args["signal"], permit.changes)
 
 
@@ -99,7 +101,12 @@ def _info(core: Core, permit: Permit, args: dict[str, Any]) -> dict[str, Any]:
     caller: AgentProcess = permit.process
     target = core.processes.get(args["pid"]) if args["pid"] is not None else caller
     if target is None or (target is not caller and not caller.is_ancestor_of(target)):
-        raise Denied("capability", f"process {args['pid']} is not a live descendant", hint="ask about your own descendants", pid=args["pid"])
+        raise Denied(
+            "capability",
+            f"process {args['pid']} is not a live descendant",
+            hint="ask about your own descendants",
+            pid=args["pid"],
+        )
     return describe(info(core, target))
 
 

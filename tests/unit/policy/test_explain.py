@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from agentos.policy import Stack, check_text
+from agentos.policy import Stack, check_text, load_layer
 from agentos.policy.explain import Explanation
 from tests.unit.policy.builders import TABLE, call, layer
 
@@ -59,6 +59,13 @@ def test_a_late_value_is_said_to_be_unknown_yet() -> None:
     assert "dest_ip is not known yet" in str(explain(body, "net.fetch", url="https://a.example"))
     late = explain(body, "net.fetch", url="https://a.example", late=True, facts={"dest_ip": "10.0.0.1"})
     assert late.verdict.outcome == "deny"
+
+
+def test_of_two_layers_of_one_name_the_deciding_one_is_explained() -> None:
+    stack = Stack([layer("allow fs.read"), layer('deny fs.read "/a"', "restrict")])
+    assert stack.explain(*call("fs.read", path="/a")).change == 'only a change of t.policy:2 can: deny fs.read "/a"'
+    other = load_layer('policy "t"\nallow fs.write', source="other.policy", table=TABLE)
+    assert "add to other.policy" in Stack([layer("allow fs.read"), other]).explain(*call("fs.read", path="/a")).change
 
 
 def test_an_empty_stack_explains_itself() -> None:

@@ -208,6 +208,7 @@ def test_an_ignored_late_test_asks_ahead_because_nobody_can_be_asked_later() -> 
         ("allow fs.read\ndeny fs.read when bytes_max > 30", False),
         ('deny fs.read "/a"\nallow fs.read when bytes_max > 3', True),
         ("ask fs.read\nallow fs.read when bytes_max > 3", True),
+        ("allow fs.read when bytes_max > 30", False),
     ],
 )
 def test_a_verdict_is_constant_exactly_when_no_argument_can_change_it(body: str, constant: bool) -> None:

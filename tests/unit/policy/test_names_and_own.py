@@ -10,14 +10,18 @@ from agentos.policy import Stack, Verdict, load_layer
 TABLE = builtin()
 
 
-def decide(text: str, op: str, *, own: bool = False, **args: object) -> Verdict:
+def decide(policy: str, op: str, /, *, own: bool = False, **args: object) -> Verdict:
     found = TABLE.find(op)
     values = found.validate(args)
-    return Stack([load_layer(text, source="t.policy", table=TABLE)]).decide(found, found.render(values, "/", 7), values, {}, own=own)
+    return Stack([load_layer(policy, source="t.policy", table=TABLE)]).decide(
+        found, found.render(values, "/", 7), values, {}, own=own
+    )
 
 
 def test_a_rule_can_have_a_name_with_hyphens() -> None:
-    verdict = decide('policy "p"\nask fs.write "/r.md" as write-report because "a person reads it"', "fs.write", path="/r.md", text="x")
+    verdict = decide(
+        'policy "p"\nask fs.write "/r.md" as write-report because "a person reads it"', "fs.write", path="/r.md", text="x"
+    )
     assert (verdict.outcome, verdict.name, verdict.because) == ("ask", "write-report", "a person reads it")
 
 

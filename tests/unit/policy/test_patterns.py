@@ -80,12 +80,9 @@ def test_no_other_host_passes_for_one_of_a_host_pattern(attack: str) -> None:
     assert not compile_pattern("url", "https://*.good.example/**").matches(found)
 
 
-@pytest.mark.parametrize("attack", ["/b/../a/x", "/a/./x", "/a//x", "/b/../../a/x"])
+@pytest.mark.parametrize("attack", ["/b/../a/x", "/a/./x", "/a//x", "/b/c/../../a/x"])
 def test_another_spelling_of_a_denied_path_is_denied(attack: str) -> None:
-    try:
-        assert decide('allow fs.read\ndeny fs.read "/a/**"', "fs.read", path=attack) == "deny"
-    except Invalid as error:
-        assert "above the root" in error.message
+    assert decide('allow fs.read\ndeny fs.read "/a/**"', "fs.read", path=attack) == "deny"
 
 
 @pytest.mark.parametrize(
@@ -111,7 +108,8 @@ ARGV = [
     ("* --version", [["ls", "--version"]], [["/bin/ls", "--version"], ["bash", "--version"]]),
     ("**", [["ls"], ["/bin/ls", "x"]], [["bash", "-c", "x"], ["/bin/sh", "x"], ["env", "ls"], ["xargs", "rm"]]),
     ("bash **", [["bash", "-c", "x"]], [["/bin/bash", "-c", "x"], ["sh"]]),
-    ("python **", [["python", "x.py"], ["python", "-m", "pytest"]], [["python", "-c", "x"], ["python", "-Ic", "x"], ["python"], ["python", "-"]]),
+    ("python **", [["python", "x.py"], ["python", "-m", "pytest"]], [["python", "-c", "x"], ["python", "-Ic", "x"], ["python"]]),
+    ("python *", [["python", "x.py"]], [["python", "-"], ["python", "-cx"]]),
     ("python -c **", [["python", "-c", "x"]], [["python", "-Ic", "x"], ["python3", "-c", "x"]]),
     ("python", [["python"]], [["python", "x"]]),
     ("python3.12 **", [["python3.12", "x.py"]], [["python3.12", "-cimport os"]]),
@@ -200,27 +198,13 @@ def test_no_text_makes_a_regular_expression_slow(pattern: str) -> None:
     assert time.perf_counter() - started < 1
 
 
-@pytest.mark.parametrize(
-    "pattern",
-    [
-        "(a",
-        "a)",
-        "[a",
-        "*a",
-        "a**",
-        "a{3,1}",
-        "a{x}",
-        "^a",
-        "a$",
-        r"(a)\1",
-        "(?<n>a)",
-        "a*?",
-        "[z-a]",
-        "[]",
-        "(((a{500}){500}){500})",
-        "(((){999}){999}){999}",
-    ],  # fmt: skip
-)
+NO_REGEX = [
+    "(a", "a)", "[a", "*a", "a**", "a{3,1}", "a{x}", "^a", "a$", r"(a)\1", "(?<n>a)", "a*?", "[z-a]", "[]", "(((a{500}){500}){500})",
+    "(((){999}){999}){999}",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("pattern", NO_REGEX)
 def test_what_is_not_linear_or_malformed_is_no_regular_expression(pattern: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         Regex(pattern)

@@ -1,0 +1,133 @@
+"""`Shell`: what every verb gets, and the three ways to reach a store.
+
+looking     the running kernel through its control socket, else the store read-only
+changing    the running kernel, else a kernel of our own for a moment, in which no program runs
+driving     the running kernel, else a kernel of our own in which every unfinished process goes on
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agentos.errors import Invalid
+from agentos.runtime.places import default_store
+from agentos.shell.escape import line
+from agentos.shell.output import Output
+
+if TYPE_CHECKING:
+    from agentos.runtime.kernel import Kernel
+
+__all__ = ["Shell"]
+
+
+class Shell:
+    """One command: where it looks, how it writes, how it was called.
+
+    Attributes:
+        output: Where it writes.
+        store: The store's file.
+        workspace: The workspace as given.
+        argv: The command line, for hints that repeat it.
+        parting: Lines that say how to go on, printed when the command is interrupted.
+    """
+
+    def __init__(self, output: Output, *, store: Path | None = None, workspace: Path | None = None, argv: Sequence[str] = ()) -> None:
+        self.output = output
+        self.workspace = workspace or Path()
+        self.store_given = store is not None
+        self.workspace_given = workspace is not None
+        self.store = store.expanduser().absolute() if store is not None else default_store(self.workspace)
+        self.argv = list(argv)
+        self.parting: list[str] = []
+
+    @property
+    def has_person(self) -> bool:
+        """True when somebody sits at a terminal and can be asked."""
+        return sys.stdin.isatty() and sys.stderr.isatty()
+
+    def hint(self, *words: object) -> str:
+        """Return a command that reaches the same store, to copy and paste."""
+        import shlex  # noqa: PLC0415 - hints are rare
+
+        place = ["--store", str(self.store)] if self.store_given else []
+        place += ["--workspace", str(self.workspace)] if self.workspace_given else []
+        return line(shlex.join(["agentos", *map(str, words), *place]))
+
+    def again(self) -> str:
+        """Return this very command, without what may only be said once."""
+        import shlex  # noqa: PLC0415 - hints are rare
+
+        return line(shlex.join(["agentos", *(word for word in self.argv if word != "--new")]))
+
+    @asynccontextmanager
+    async def looking(self) -> AsyncIterator[Kernel]:
+        """Look at the store; what a verb cannot change this way it says itself.
+
+        Raises:
+            Invalid: `invalid.store`, there is no store there.
+        """
+        from agentos.runtime.client import connect  # noqa: PLC0415 - only verbs that need a store pay for it
+
+        if not self.store.exists():
+            raise self.no_store()
+        async with connect(self.store) as kernel:
+            yield kernel
+
+    @asynccontextmanager
+    async def changing(self) -> AsyncIterator[Kernel]:
+        """Reach the store to change something in it; no program runs because of it.
+
+        Raises:
+            Invalid: `invalid.store`, there is no store there.
+        """
+        if not self.store.exists():
+            raise self.no_store()
+        async with self.driving(resume=False) as kernel:
+            yield kernel
+
+    @asynccontextmanager
+    async def driving(self, *, resume: bool = True, mounts: dict[str, Any] | None = None) -> AsyncIterator[Kernel]:
+        """Reach the kernel that runs the store's processes, becoming it when nobody else is.
+
+        Raises:
+            Invalid: the store cannot be opened, or `mounts` are given and another kernel has the store.
+        """
+        from agentos.runtime.boot import Open  # noqa: PLC0415 - only verbs that need a kernel pay for it
+
+        if self.held():
+            from agentos.runtime.client import connect  # noqa: PLC0415
+
+            if mounts:
+                raise Invalid("state", "another kernel holds the store, with mounts of its own", hint="leave --mount out", field="mount")
+            async with connect(self.store) as kernel:
+                yield kernel
+            return
+        async with Open(self.store, workspace=self.workspace, mounts=mounts or {}, resume=resume) as kernel:
+            kernel.core.scheduler.admitting = resume
+            yield kernel
+
+    def held(self) -> bool:
+        """Say whether a kernel answers on the store's control socket."""
+        import socket  # noqa: PLC0415 - only verbs that need a kernel pay for it
+
+        from agentos.runtime.places import control_path  # noqa: PLC0415
+
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(2.0)
+            try:
+                probe.connect(str(control_path(self.store)))
+            except OSError:
+                return False
+            return True
+
+    def no_store(self) -> Invalid:
+        """Return the error that says where a store was looked for and where one may be."""
+        from agentos.shell.remembered import last_workspace  # noqa: PLC0415 - only on the way to an error
+
+        last = None if self.store_given or self.workspace_given else last_workspace()
+        hint = f"the last run here was in another workspace: add `--workspace {last}`" if last else "start something: `agentos run IMAGE`"
+        return Invalid("store", f"there is no store at `{self.store}`", hint=hint, reason="missing")

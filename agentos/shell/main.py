@@ -1,0 +1,118 @@
+"""`main`: the entry point. One place where errors become words and a status."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from agentos.errors import AgentOSError, KernelPanic
+from agentos.shell import status
+from agentos.shell.output import Format, Output, Page
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit status.
+
+    Args:
+        argv: The words after ``agentos``; None takes those of this process.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        return _run(words)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader went away; nothing is left to flush to it
+        return status.ERROR
+
+
+def _run(words: list[str]) -> int:
+    from typer import Exit  # noqa: PLC0415 - parsing comes after the streams are ready
+
+    from agentos.shell.parser import UsageError, misuse, parser  # noqa: PLC0415
+
+    meta: dict[str, Any] = {}
+    try:
+        result = _invoke(parser(), words, meta)
+    except Exit as done:
+        return done.exit_code
+    except UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            Output(is_tty=False).note(str(error))
+            return status.USAGE
+        return _fail(words, meta, misuse(error))
+    except AgentOSError as error:
+        return _fail(words, meta, error)
+    except BaseExceptionGroup as group:
+        only = _only(group)
+        if not isinstance(only, AgentOSError):
+            raise
+        return _fail(words, meta, only)
+    except KernelPanic as panic:
+        return _panic(words, panic)
+    except KeyboardInterrupt:
+        return _interrupted(meta)
+    return int(result or 0)
+
+
+def _invoke(root: Any, words: list[str], meta: dict[str, Any]) -> Any:
+    """Parse and run. The context's `meta` is shared, so that errors can be told in the command's own way."""
+    if "_AGENTOS_COMPLETE" in os.environ:
+        from typer.completion import completion_init  # noqa: PLC0415 - a shell asks for completions
+
+        completion_init()
+        return root.main(words, prog_name="agentos", standalone_mode=True)
+    with root.make_context("agentos", list(words)) as context:
+        context.meta["argv"] = words
+        try:
+            return root.invoke(context)
+        finally:
+            meta.update(context.meta)
+
+
+def _fail(words: list[str], meta: dict[str, Any], error: AgentOSError) -> int:
+    shell = meta.get("shell")
+    output = shell.output if shell is not None else Output(_wanted_format(words))
+    output.error(error)
+    return status.of_error(error)
+
+
+def _interrupted(meta: dict[str, Any]) -> int:
+    shell = meta.get("shell")
+    for text in shell.parting if shell is not None else ():
+        shell.output.note(text)
+    return status.INTERRUPTED
+
+
+def _panic(words: list[str], panic: KernelPanic) -> int:
+    output = Output(_wanted_format(words))
+    hint = "this is a defect of agentos or of the disk; what was acknowledged is kept, `agentos audit --verify` checks it"
+    if output.for_people:
+        output.note(f"panic: {panic}\n  {hint}")
+    else:
+        output.emit(Page({"code": "panic", "message": str(panic), "hint": hint}))
+    return status.ERROR
+
+
+def _only(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    found: BaseException = group
+    while isinstance(found, BaseExceptionGroup) and len(found.exceptions) == 1:
+        found = found.exceptions[0]
+    return found
+
+
+def _wanted_format(words: list[str]) -> Format:
+    """Return the format that a command line asks for, also when it does not parse."""
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        value = following if word in ("-o", "--output") else word.partition("=")[2] if word.startswith("--output=") else ""
+        value = value or (word[2:] if word.startswith("-o") and not word.startswith("--") else "")
+        if value in set(Format):
+            return Format(value)
+    return Format.TABLE
+
+

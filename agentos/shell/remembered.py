@@ -1,0 +1,68 @@
+"""What the command line remembers between commands, in the user's state folder and outside every mount.
+
+    confirmed.json     digests of images whose request a person has confirmed
+    runs.json          store -> pid -> workspace that the run was started for
+    last.json          the workspace of the last run, for hints
+
+INVARIANT remembered-grants-nothing: all of it only saves a question or picks which process a command means; authority is in the store.
+A file that is missing or damaged counts as empty.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from agentos.runtime.places import state_folder
+
+__all__ = ["confirm", "is_confirmed", "last_workspace", "remember_run", "workspace_of"]
+
+_ENTRIES_MAX = 2_000
+
+
+def is_confirmed(digest: str) -> bool:
+    """Say whether a person has confirmed what the image of that digest requests."""
+    return digest in _read("confirmed.json")
+
+
+def confirm(digest: str, name: str) -> None:
+    """Remember that a person has confirmed what an image requests."""
+    _write("confirmed.json", {**_read("confirmed.json"), digest: name})
+
+
+def remember_run(store: Path, pid: int, workspace: Path) -> None:
+    """Remember which workspace a run was started for."""
+    _write("runs.json", {**_read("runs.json"), f"{store}#{pid}": str(workspace.resolve())})
+    _write("last.json", {"workspace": str(workspace.resolve())})
+
+
+def workspace_of(store: Path, pid: int) -> Path | None:
+    """Return the workspace that a run was started for; None when that is not known."""
+    found = _read("runs.json").get(f"{store}#{pid}")
+    return Path(found) if isinstance(found, str) else None
+
+
+def last_workspace() -> str | None:
+    """Return the workspace of the last run, or None."""
+    found = _read("last.json").get("workspace")
+    return found if isinstance(found, str) else None
+
+
+def _read(name: str) -> dict[str, Any]:
+    try:
+        data = json.loads((state_folder() / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def _write(name: str, data: dict[str, Any]) -> None:
+    """Replace a file as a whole, so that a reader never sees half of one; the oldest entries go first."""
+    folder = state_folder()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    kept = dict(list(data.items())[-_ENTRIES_MAX:])
+    draft = folder / f".{name}.{os.getpid()}"
+    draft.write_text(json.dumps(kept, ensure_ascii=False, indent=1), encoding="utf-8")
+    draft.replace(folder / name)

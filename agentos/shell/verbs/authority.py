@@ -1,0 +1,99 @@
+"""caps, grant, revoke, check, explain: who may do what, and why."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from agentos.errors import Invalid
+from agentos.runtime.clock import SystemClock
+from agentos.runtime.outcome import Decision
+from agentos.shell import status, words
+from agentos.shell.context import Shell
+from agentos.shell.output import Page
+
+__all__ = ["caps", "check", "explain", "grant", "revoke"]
+
+Pid = Annotated[int, typer.Argument(help="A process.")]
+OpName = Annotated[str, typer.Argument(help="Name of the op, for example fs.read.")]
+Arguments = Annotated[list[str] | None, typer.Argument(help="Arguments as NAME=VALUE; VALUE is JSON or else text.", metavar="NAME=VALUE...")]
+_STATUS = {"allow": status.OK, "ask": status.PENDING, "deny": status.DENIED}
+
+
+async def caps(shell: Shell, pid: Annotated[int | None, typer.Argument(help="Only this process.")] = None) -> None:
+    """List live capabilities."""
+    now = SystemClock().now()
+    async with shell.looking() as kernel:
+        found = await kernel.caps(pid)
+    columns: list[tuple[str, Any]] = [
+        ("cap", lambda cap: cap.id), ("pid", lambda cap: cap.pid), ("capability", lambda cap: cap.text),
+        ("uses left", lambda cap: "" if cap.uses_left is None else cap.uses_left),
+        ("expires", lambda cap: "" if cap.expires is None else f"in {words.span(cap.expires - now)}"),
+        ("from", lambda cap: f"cap {cap.parent}" if cap.parent else cap.origin),
+    ]  # fmt: skip
+    shell.output.emit(Page(found, columns, name=lambda cap: cap.id, empty="no live capabilities"))
+
+
+async def grant(
+    shell: Shell, pid: Pid, text: Annotated[str, typer.Argument(help="For example 'fs.read /src/** uses 20'.", metavar="CAP")]
+) -> None:
+    """Give a process a capability, from the host."""
+    async with shell.changing() as kernel:
+        cap = await kernel.grant(pid, text)
+    shell.output.emit(Page({"cap": cap, "pid": pid, "text": text}, text=f"capability {cap} granted to process {pid}", name=lambda _: cap))
+
+
+async def revoke(shell: Shell, cap: Annotated[int, typer.Argument(help="Its handle, as `caps` shows it.")]) -> None:
+    """Take a capability back, and everything that was derived from it."""
+    async with shell.changing() as kernel:
+        ended = await kernel.revoke(cap)
+    shell.output.emit(Page({"cap": cap, "ended": ended}, text=f"{ended} capabilities ended", name=lambda _: cap))
+
+
+async def check(shell: Shell, pid: Pid, op: OpName, args: Arguments = None) -> int:
+    """Decide a call without making it. Status 0 allow, 3 deny, 4 ask."""
+    decision = await _decide(shell, pid, op, args)
+    text = f"{decision.outcome}  {op}"
+    text += "".join(f"  {part}" for part in (decision.code, decision.rule, decision.because) if part)
+    shell.output.emit(Page(_data(decision), text=text, name=lambda _: decision.outcome))
+    return _STATUS[decision.outcome]
+
+
+async def explain(shell: Shell, pid: Pid, op: OpName, args: Arguments = None) -> int:
+    """Decide a call without making it, and say which capability and which rules decide. Status as for `check`."""
+    decision = await _decide(shell, pid, op, args)
+    explanation = decision.explain()
+    shell.output.emit(Page({**_data(decision), "explanation": explanation}, text=explanation, name=lambda _: decision.outcome))
+    return _STATUS[decision.outcome]
+
+
+async def _decide(shell: Shell, pid: int, op: str, args: list[str] | None) -> Decision:
+    given = arguments(args or [])
+    async with shell.changing() as kernel:
+        return kernel.check(pid, op, **given)
+
+
+def _data(decision: Decision) -> dict[str, Any]:
+    return {
+        "outcome": decision.outcome, "code": decision.code, "rule": decision.rule, "because": decision.because, "cap": decision.cap,
+    }  # fmt: skip
+
+
+def arguments(given: list[str]) -> dict[str, Any]:
+    """Return ``NAME=VALUE`` words as arguments; a value that is JSON is that value, anything else is text.
+
+    Raises:
+        Invalid: a word without ``=``.
+    """
+    parsed: dict[str, Any] = {}
+    for word in given:
+        name, equals, text = word.partition("=")
+        if not equals or not name:
+            raise Invalid("argument", f"`{word}` is not NAME=VALUE", hint="write for example path=/src/a.py", field="arguments")
+        try:
+            parsed[name] = json.loads(text)
+        except ValueError:
+            parsed[name] = text
+    return parsed

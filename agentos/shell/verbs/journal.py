@@ -1,0 +1,80 @@
+"""log, audit: what happened, from the journal."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from agentos.runtime.outcome import Entry
+from agentos.shell import status, words
+from agentos.shell.context import Shell
+from agentos.shell.escape import line
+from agentos.shell.output import Format, Page
+from agentos.shell.watch import told
+
+__all__ = ["audit", "log"]
+
+
+async def log(
+    shell: Shell,
+    pid: Annotated[int, typer.Argument(help="A process.")],
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what happens, until the process ends.")] = False,
+) -> None:
+    """Show what a process did, one line per call."""
+    async with shell.looking() as kernel:
+        process = kernel.process(pid)
+        entries = [entry async for entry in kernel.audit(pid=pid)]
+        _show(shell, entries)
+        if follow and process.info.exit is None:
+            await _follow(shell, kernel, pid, entries[-1].seq if entries else 0)
+
+
+async def audit(  # noqa: PLR0913 - one option per filter
+    shell: Shell,
+    pid: Annotated[int | None, typer.Option(help="Only this process.")] = None,
+    op: Annotated[str | None, typer.Option(help="Only this op.")] = None,
+    outcome: Annotated[str | None, typer.Option(help="done, denied, failed, unknown or pending.")] = None,
+    since: Annotated[int, typer.Option(help="Only what comes after this journal number.", min=0)] = 0,
+    verify: Annotated[bool, typer.Option("--verify", help="Check the hash chain instead.")] = False,
+    head: Annotated[str | None, typer.Option(help="With --verify: a head kept elsewhere.", metavar="SEQ:HEX")] = None,
+) -> int:
+    """Show the audit trail, one entry per call; or verify it, with status 1 when it is broken."""
+    async with shell.looking() as kernel:
+        if verify or head is not None:
+            report = await kernel.verify_audit(head)
+            said = f"ok: {report.rows} rows" if report.ok else f"broken at row {report.first_bad_seq}: {report.reason}"
+            shell.output.emit(Page(report, text=f"{said}\nhead {report.head}", name=lambda _: report.head))
+            return status.OK if report.ok else status.ERROR
+        if shell.output.format is Format.JSONL:
+            async for entry in kernel.audit(since=since, pid=pid, op=op, outcome=outcome):
+                shell.output.emit_line(entry)
+            return status.OK
+        _show(shell, [entry async for entry in kernel.audit(since=since, pid=pid, op=op, outcome=outcome)])
+    return status.OK
+
+
+def _show(shell: Shell, entries: list[Entry]) -> None:
+    columns: list[tuple[str, Any]] = [
+        ("journal", lambda entry: entry.seq), ("at", lambda entry: words.clock(entry.at)), ("pid", lambda entry: entry.pid),
+        ("call", lambda entry: entry.pseq), ("outcome", lambda entry: entry.outcome), ("op", lambda entry: entry.op),
+        ("resource", lambda entry: words.quoted(entry.resource, 80)), ("decided by", _decided_by),
+    ]  # fmt: skip
+    shell.output.emit(Page(entries, columns, name=lambda entry: entry.seq, empty="no calls"))
+
+
+def _decided_by(entry: Entry) -> str:
+    parts = [entry.code, entry.rule, f"cap {entry.cap}" if entry.cap else "", f"ask {entry.ask}" if entry.ask else ""]
+    return "  ".join(part for part in parts if part)
+
+
+async def _follow(shell: Shell, kernel: Any, pid: int, since: int) -> None:
+    async for event in kernel.events(since=since):
+        if event.pid != pid:
+            continue
+        if shell.output.for_people:
+            print(line(told(event)), flush=True)
+        else:
+            shell.output.emit_line(event)
+        if event.kind == "exited":
+            return

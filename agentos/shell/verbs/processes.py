@@ -1,0 +1,161 @@
+"""ps, tree, status: looking at processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+import typer
+
+from agentos.abi.values import ProcessInfo
+from agentos.errors import Invalid
+from agentos.runtime.clock import SystemClock
+from agentos.shell import words
+from agentos.shell.context import Shell
+from agentos.shell.output import Page
+
+__all__ = ["ps", "status", "tree"]
+
+
+async def ps(
+    shell: Shell, show_all: Annotated[bool, typer.Option("--all", "-a", help="Ended processes too.")] = False
+) -> None:
+    """List processes."""
+    shell.output.emit(_page(await _processes(shell, ended=show_all), ended=show_all))
+
+
+async def tree(
+    shell: Shell,
+    pid: Annotated[int | None, typer.Argument(help="Only this process and what it started.")] = None,
+    show_all: Annotated[bool, typer.Option("--all", "-a", help="Ended processes too.")] = False,
+) -> None:
+    """Show who started whom."""
+    infos = await _processes(shell, ended=show_all or pid is not None)
+    if pid is not None:
+        infos = below(infos, pid)
+        if not show_all:
+            infos = [info for info in infos if info.exit is None or info.pid == pid]
+    shell.output.emit(Page(infos, text="\n".join(drawn(infos)), name=_pid, empty="no processes"))
+
+
+async def status(shell: Shell, pid: Annotated[int | None, typer.Argument(help="A process; none: the store.")] = None) -> None:
+    """Show one process with what it may do and waits for, or the store as a whole."""
+    if pid is None:
+        await _store_status(shell)
+        return
+    async with shell.looking() as kernel:
+        info = find(await kernel.ps(all=True), pid)
+        caps = await kernel.caps(pid)
+        asks = [ask for ask in await kernel.asks() if ask.pid == pid]
+    data = {"process": info, "caps": caps, "asks": asks}
+    shell.output.emit(Page(data, text="\n".join(_described(info, caps, asks)), name=lambda _: pid))
+
+
+async def _store_status(shell: Shell) -> None:
+    infos = await _processes(shell, ended=True)
+    counts: dict[str, int] = {}
+    for info in infos:
+        counts[info.state] = counts.get(info.state, 0) + 1
+    async with shell.looking() as kernel:
+        asks = await kernel.asks()
+    data = {
+        "store": str(shell.store), "kernel": shell.held(), "processes": counts, "asks_pending": [ask.id for ask in asks],
+    }  # fmt: skip
+    lines = [f"store      {shell.store}", f"kernel     {'running' if data['kernel'] else 'not running'}"]
+    lines.append("processes  " + (", ".join(f"{count} {state}" for state, count in sorted(counts.items())) or "none"))
+    if asks:
+        lines.append(f"waiting    {len(asks)} for a person: {shell.hint('asks')}")
+    shell.output.emit(Page(data, text="\n".join(lines), name=lambda _: shell.store))
+
+
+async def _processes(shell: Shell, *, ended: bool) -> list[ProcessInfo]:
+    """Return the processes of the store; none where the default store was never made."""
+    if not shell.store.exists() and not shell.store_given:
+        shell.output.note(f"{shell.no_store().message}; {shell.no_store().hint}")
+        return []
+    async with shell.looking() as kernel:
+        return await kernel.ps(all=ended)
+
+
+def find(infos: Iterable[ProcessInfo], pid: int) -> ProcessInfo:
+    """Return the process of that pid.
+
+    Raises:
+        Invalid: there is none.
+    """
+    found = next((info for info in infos if info.pid == pid), None)
+    if found is None:
+        raise Invalid("argument", f"there is no process {pid}", hint="see `agentos ps --all`", pid=pid)
+    return found
+
+
+def below(infos: Iterable[ProcessInfo], pid: int) -> list[ProcessInfo]:
+    """Return a process and what descends from it, of `infos` in order of pid."""
+    kept: dict[int, ProcessInfo] = {}
+    for info in sorted(infos, key=_pid):
+        if info.pid == pid or info.ppid in kept:
+            kept[info.pid] = info
+    if pid not in kept:
+        find(kept.values(), pid)
+    return list(kept.values())
+
+
+def drawn(infos: Iterable[ProcessInfo], *, rows_max: int = 200) -> list[str]:
+    """Draw processes as trees with aligned columns: pid and image, state, cost."""
+    known = {info.pid: info for info in infos}
+    children: dict[int, list[int]] = {}
+    for pid, info in known.items():
+        children.setdefault(info.ppid if info.ppid in known else 0, []).append(pid)
+    rows: list[tuple[str, str, str]] = []
+    stack = [(pid, "", "") for pid in reversed(children.get(0, []))]
+    while stack and len(rows) < rows_max:
+        pid, lead, rest = stack.pop()
+        info = known[pid]
+        rows.append((f"{lead}{pid} {words.label(info)}", _state(info), words.cost(info.usage)))
+        below_it = children.get(pid, [])
+        for at, child in enumerate(reversed(below_it)):
+            last = at == 0
+            stack.append((child, f"{rest}{'└─ ' if last else '├─ '}", f"{rest}{'   ' if last else '│  '}"))
+    widths = [max((len(row[at]) for row in rows), default=0) for at in (0, 1)]
+    lines = [f"{row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]}" for row in rows]
+    more = len(known) - len(rows)
+    return [*lines, f"... and {more} more"] if more > 0 else lines
+
+
+def _state(info: ProcessInfo) -> str:
+    if info.exit is not None and info.exit.error is not None:
+        return f"{info.state} {info.exit.error.code}"
+    return f"{info.state} on {', '.join(info.waiting_on)}" if info.waiting_on and info.exit is None else info.state
+
+
+def _page(infos: list[ProcessInfo], *, ended: bool) -> Page:
+    now = SystemClock().now()
+    columns: list[tuple[str, Any]] = [
+        ("pid", _pid), ("ppid", lambda info: info.ppid or "-"), ("image", words.label), ("state", _state),
+        ("age", lambda info: words.age(info.created, now)), ("calls", lambda info: words.amount(info.usage.get("calls", 0))),
+        ("goal", lambda info: words.quoted(info.goal, 40) if info.goal is not None else ""),
+    ]  # fmt: skip
+    return Page(infos, columns, name=_pid, empty="no processes" if ended else "no live processes; `agentos ps --all` shows ended ones")
+
+
+def _pid(info: ProcessInfo) -> int:
+    return info.pid
+
+
+def _described(info: ProcessInfo, caps: list[Any], asks: list[Any]) -> list[str]:
+    usage = ", ".join(
+        f"{name} {words.amount(used)}" + (f" of {words.amount(info.budget[name])}" if name in info.budget else "")
+        for name, used in sorted(info.usage.items())
+    )
+    lines = [
+        f"process    {info.pid}, {words.label(info)}, {info.program}", f"state      {_state(info)}", f"started    {words.clock(info.created)}",
+        f"parent     {info.ppid or 'the host'}", f"used       {usage or 'nothing'}",
+    ]  # fmt: skip
+    if info.goal is not None:
+        lines.append(f"goal       {words.quoted(info.goal, 400)}")
+    if info.exit is not None:
+        lines.append(f"ended      {words.end(info.exit)}")
+        lines += [f"value      {words.quoted(info.exit.value, 400)}"] if info.exit.value is not None else []
+    lines += [f"cap {cap.id:<6} {cap.text}" for cap in caps]
+    lines += [f"ask {ask.id:<6} {ask.op} {words.quoted(ask.args, 200)}" for ask in asks]
+    return lines

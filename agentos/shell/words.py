@@ -1,0 +1,77 @@
+"""Words for people: ages, durations, amounts, values and exits in a few characters."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+from agentos.abi.values import Exit, ProcessInfo
+from agentos.shell.escape import line
+
+__all__ = ["age", "amount", "clock", "cost", "end", "label", "quoted", "span", "value"]
+
+
+def span(seconds: float) -> str:
+    """Return a duration: ``0.3s``, ``42s``, ``3m10s``, ``2h5m``, ``4d``."""
+    if seconds < 10:
+        return f"{max(seconds, 0):.1f}s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60}s" if whole % 60 else f"{whole // 60}m"
+    if whole < 86400:
+        return f"{whole // 3600}h{whole % 3600 // 60}m"
+    return f"{whole // 86400}d"
+
+
+def age(at: float, now: float) -> str:
+    """Return how long ago `at` was."""
+    return span(now - at)
+
+
+def clock(at: float) -> str:
+    """Return a local wall time to the second, with the date when that is not today's."""
+    moment = datetime.fromtimestamp(at).astimezone()
+    return moment.strftime("%Y-%m-%d %H:%M:%S")
+
+
+def amount(number: float) -> str:
+    """Return a number without a useless fraction."""
+    return f"{number:,.0f}" if number == int(number) else f"{number:,.2f}"
+
+
+def cost(usage: dict[str, float]) -> str:
+    """Return what was used, calls first and time last."""
+    parts = [f"{amount(usage.get('calls', 0))} calls"]
+    parts += [f"{amount(used)} {name}" for name, used in sorted(usage.items()) if name not in ("calls", "wall_s") and used]
+    return ", ".join([*parts, span(usage["wall_s"])] if "wall_s" in usage else parts)
+
+
+def label(info: ProcessInfo) -> str:
+    """Return the image of a process, with its name where it has one of its own."""
+    return info.image if info.name in ("", info.image, info.image.partition(":")[0]) else f"{info.image} {info.name}"
+
+
+def end(exit_: Exit | None) -> str:
+    """Return how a process ended, in one line."""
+    if exit_ is None:
+        return ""
+    return f"{exit_.state}: {exit_.error}" if exit_.error is not None else exit_.state
+
+
+def value(data: Any) -> str:
+    """Return a value as people read it: text as it is, anything else as JSON."""
+    if isinstance(data, str):
+        return data
+    from agentos.shell.output import plain_data  # noqa: PLC0415 - only where a value is shown
+
+    return json.dumps(plain_data(data), ensure_ascii=False, indent=2)
+
+
+def quoted(data: Any, chars_max: int = 100) -> str:
+    """Return a value on one line, cut to `chars_max` characters."""
+    text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False, default=str)
+    safe = line(text)
+    return safe if len(safe) <= chars_max else f"{safe[: chars_max - 3]}..."

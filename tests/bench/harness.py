@@ -1,0 +1,196 @@
+"""What every bench shares: sizes, clocks, the raw floor, something busy beside, and tables.
+
+Protocol: a bench is a function ``run(size, folder)`` that yields tables as it gets them. A rate is never printed alone: the raw rate of
+plain sqlite3 single commits (WAL, FULL, 800 bytes) is measured before and after it, in the same folder and beside the same load, and the
+ratio is the median of the rounds' own ratios. CPU time (of this process, without the load's) stands beside wall time.
+Not here: thresholds. No bench fails on a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from types import TracebackType
+
+__all__ = ["Bench", "Load", "Size", "Spent", "Table", "each_us", "loads", "quick", "raw_rate", "spread", "store_bytes"]
+
+_PAYLOAD = bytes(range(200)) * 4
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much is measured.
+
+    Attributes:
+        seconds: Length of one measured window.
+        rounds: How often everything is measured, in turn.
+        share: Counts (processes, rows, spawns) are multiplied by this.
+        full: Also measure what takes minutes.
+    """
+
+    seconds: float = 0.5
+    rounds: int = 3
+    share: float = 1.0
+    full: bool = False
+
+    def of(self, count: int) -> int:
+        """Return a count at this size, at least 1."""
+        return max(1, round(count * self.share))
+
+
+def quick() -> Size:
+    """The size at which a bench only shows that it runs."""
+    return Size(seconds=0.02, rounds=1, share=0.01)
+
+
+@dataclass(slots=True)
+class Table:
+    """A table as it is printed: the first column to the left, numbers to the right."""
+
+    title: str
+    head: Sequence[str]
+    rows: list[Sequence[str]] = field(default_factory=list)
+    note: str = ""
+
+    def add(self, *cells: str) -> None:
+        """Add a row."""
+        assert len(cells) == len(self.head), "a cell is missing"
+        self.rows.append(cells)
+
+    def __str__(self) -> str:
+        """Return the table as aligned text."""
+        lines = [self.head, *self.rows]
+        widths = [max(len(line[at]) for line in lines) for at in range(len(self.head))]
+        text = [
+            "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))]).rstrip() for line in lines
+        ]
+        text.insert(1, "  ".join("-" * width for width in widths))
+        return "\n".join([f"# {self.title}", *text, *([self.note] if self.note else [])])
+
+
+Bench = Callable[[Size, Path], Iterator[Table]]
+
+
+# --- clocks -------------------------------------------------------------------------------------------------------------------
+
+
+class Spent:
+    """Wall and CPU seconds of a block; `busy_s` tells what a load in this process has used and is taken off."""
+
+    def __init__(self, busy_s: Callable[[], float] = float) -> None:
+        self._busy_s = busy_s
+        self.wall_s = 0.0
+        self.cpu_s = 0.0
+
+    def __enter__(self) -> Spent:
+        """Start the clocks."""
+        self._cpu, self._wall = time.process_time() - self._busy_s(), time.perf_counter()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Stop the clocks."""
+        self.wall_s = time.perf_counter() - self._wall
+        self.cpu_s = time.process_time() - self._busy_s() - self._cpu
+
+
+def each_us(work: Callable[[], object], count: int, rounds: int = 5) -> float:
+    """Return the CPU microseconds of one `work()`: the best of some rounds, without the loop around it."""
+    empty = min(_loop_s(_nothing, count) for _ in range(rounds))
+    return max(0.0, min(_loop_s(work, count) for _ in range(rounds)) - empty) / count * 1e6
+
+
+def _loop_s(work: Callable[[], object], count: int) -> float:
+    begun = time.process_time()
+    for _ in range(count):
+        work()
+    return time.process_time() - begun
+
+
+def _nothing() -> None:
+    pass
+
+
+def spread(values: Sequence[float]) -> tuple[float, str]:
+    """Return the median, and how far the values lie apart, in percent of it."""
+    middle = median(values)
+    return middle, f"+-{(max(values) - min(values)) / 2 / middle * 100:.0f}%" if middle else "-"
+
+
+# --- the floor, and the load beside -------------------------------------------------------------------------------------------
+
+
+def raw_rate(folder: Path, seconds: float) -> float:
+    """Single commits per second of plain sqlite3 in `folder`: what the disk gives to one who waits for every row."""
+    with contextlib.closing(sqlite3.connect(folder / "raw.db", isolation_level=None)) as raw:
+        raw.execute("PRAGMA journal_mode = WAL")
+        raw.execute("PRAGMA synchronous = FULL")
+        raw.execute("CREATE TABLE IF NOT EXISTS t (a INTEGER PRIMARY KEY, b BLOB)")
+        count, begun = 0, time.perf_counter()
+        while (spent := time.perf_counter() - begun) < seconds or not count:
+            raw.execute("INSERT INTO t (b) VALUES (?)", (_PAYLOAD,))
+            count += 1
+        return count / spent
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Something that computes beside what is measured."""
+
+    name: str
+    beside: Callable[[], contextlib.AbstractContextManager[Callable[[], float]]]
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[Callable[[], float]]:
+    yield float
+
+
+@contextlib.contextmanager
+def _busy_thread() -> Iterator[Callable[[], float]]:
+    stop, spent = threading.Event(), [0.0]
+
+    def compute() -> None:
+        number = 0
+        while not stop.is_set():
+            for _ in range(5_000):
+                number += 1
+            spent[0] = time.thread_time()
+
+    thread = threading.Thread(target=compute, daemon=True)
+    thread.start()
+    try:
+        yield lambda: spent[0]
+    finally:
+        stop.set()
+        thread.join()
+
+
+@contextlib.contextmanager
+def _busy_process() -> Iterator[Callable[[], float]]:
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as process:
+        try:
+            yield float
+        finally:
+            process.kill()
+
+
+def loads() -> list[Load]:
+    """Return the loads under which rates are measured."""
+    return [
+        Load("quiet", _alone),
+        Load("beside a busy thread of this interpreter", _busy_thread),
+        Load("beside a busy process", _busy_process),
+    ]
+
+
+def store_bytes(path: Path) -> int:
+    """Return the bytes of a closed store: the file and, if it was left, its log."""
+    return sum(file.stat().st_size for file in path.parent.glob(f"{path.name}*") if not file.name.endswith("-shm"))

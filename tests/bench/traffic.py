@@ -1,0 +1,153 @@
+"""Traffic: a kernel with processes that make calls as fast as they get them, and a window in which they are counted.
+
+Spawning and the first call of each process lie before the window, their exits after it. The device does nothing, so what is measured is
+agentos alone; a policy layer is loaded, so every call is decided.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+
+import agentos
+from agentos.programs.sys import Sys
+from tests.bench.harness import Spent
+
+__all__ = ["KINDS", "Window", "kernel", "spawn_all", "window"]
+
+KINDS = ("pure", "effect")
+POLICY = 'policy "bench"\nallow noop.run, clock.now, proc.save, proc.fork, proc.spawn, msg.recv\n'
+_SAVE_EVERY = 5_000  # far enough below the bound of calls per save point
+_STARTED_S = 30.0
+
+noop = agentos.Device("noop")
+
+
+@noop.op(effect="keyed")
+async def run(ctx: agentos.Call, n: int) -> int:
+    """Do nothing."""
+    return n
+
+
+class Count:
+    """What the running programs have done."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.started = 0
+        self.stop = False
+
+
+_count = Count()
+
+
+@agentos.program("bench-pure")
+async def pure(sys: Sys) -> None:
+    """Ask for the time until stopped."""
+    count, made = _count, 0
+    while not count.stop:
+        await sys.clock.now()
+        count.started += not made
+        count.calls += 1
+        made += 1
+        if made % _SAVE_EVERY == 0:
+            await sys.save()
+
+
+@agentos.program("bench-effect")
+async def effect(sys: Sys) -> None:
+    """Call the device until stopped."""
+    count, made = _count, 0
+    while not count.stop:
+        await sys.noop.run(n=made)
+        count.started += not made
+        count.calls += 1
+        made += 1
+        if made % _SAVE_EVERY == 0:
+            await sys.save()
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What happened between two moments."""
+
+    calls: int
+    wall_s: float
+    cpu_s: float
+    statements: int
+    commits: int
+
+    @property
+    def rate(self) -> float:
+        """Calls per second."""
+        return self.calls / self.wall_s
+
+    @property
+    def cpu_us(self) -> float:
+        """CPU microseconds of a call."""
+        return self.cpu_s / self.calls * 1e6 if self.calls else 0.0
+
+
+@asynccontextmanager
+async def kernel(folder: Path, **options: object) -> AsyncIterator[agentos.Kernel]:
+    """Open a kernel with the device that does nothing."""
+    (folder / "w").mkdir(parents=True, exist_ok=True)
+    logging.getLogger("agentos.kernel").setLevel(logging.ERROR)  # greed is what is measured, not news
+    given = {"workspace": folder / "w", "devices": {"noop": noop}, "policy": POLICY, "control": False, "grace_s": 1.0, **options}
+    async with agentos.open(folder / "store.db", **given) as opened:  # type: ignore[arg-type]
+        yield opened
+
+
+async def spawn_all(opened: agentos.Kernel, image: agentos.Image, processes: int) -> list[agentos.Process]:
+    """Spawn processes, a few hundred at once, without letting them run; `let_go` does."""
+    opened.core.scheduler.admitting = False
+    spawned: list[agentos.Process] = []
+    room = anyio.Semaphore(256)
+
+    async def one() -> None:
+        async with room:
+            spawned.append(await opened.spawn(image))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(processes):
+            tasks.start_soon(one)
+    return spawned
+
+
+def let_go(opened: agentos.Kernel) -> None:
+    """Admit what was spawned."""
+    opened.core.scheduler.admitting = True
+    opened.core.scheduler._work.set()
+
+
+async def window(
+    folder: Path, kind: str, processes: int, seconds: float, busy_s: Callable[[], float] = float, sampled: Callable[[bool], None] | None = None
+) -> Window:
+    """Return what `processes` processes get done in `seconds`. `sampled` is told when the window opens and closes."""
+    global _count  # noqa: PLW0603 - programs are found by name and share the interpreter with this
+    async with kernel(folder) as opened:
+        _count = count = Count()
+        await spawn_all(opened, agentos.Image.program(f"bench-{kind}", capabilities=["noop.*"]), processes)
+        let_go(opened)
+        with anyio.move_on_after(_STARTED_S):
+            while count.started < processes:
+                await anyio.sleep(0.002)
+        journal = opened.core.journal
+        calls, statements, commits = count.calls, journal.statements, journal.commits
+        if sampled is not None:
+            sampled(True)
+        with Spent(busy_s) as spent:
+            await anyio.sleep(seconds)
+            while count.calls == calls:  # a busy neighbour may outlast a short window
+                await anyio.sleep(seconds)
+        made = count.calls - calls
+        if sampled is not None:
+            sampled(False)
+        statements, commits = journal.statements - statements, journal.commits - commits
+        count.stop = True
+    return Window(made, spent.wall_s, spent.cpu_s, statements, commits)
