@@ -14,8 +14,8 @@ from typing import ClassVar
 import msgspec
 
 __all__ = [
-    "AccountRecord", "AskRecord", "CapRecord", "Change", "ImageRecord", "MessageRecord", "NameRecord", "PolicyRecord", "ProcessRecord", "Row",
-    "StateRecord", "TimerRecord",
+    "AccountRecord", "AskRecord", "CapRecord", "Change", "ImageRecord", "MessageRecord", "NameRecord", "PolicyRecord", "ProcessRecord",
+    "Row", "StateRecord", "TimerRecord",
 ]  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from agentos.abi.records import AskRecord, Change
 from agentos.abi.syscall import Park
 from agentos.broker.door import Door
 from agentos.broker.request import Request
-from agentos.errors import Denied
+from agentos.errors import AgentOSError, Denied
 from agentos.kernel.ask import Answer, refusal, verdict_of
 from agentos.kernel.process import ProcessEnded
 from agentos.policy import Verdict
@@ -44,7 +44,7 @@ class Approvals:
         Cancellation: the ask is withdrawn, unless the process is only being unwound or the kernel is closing.
         """
         core, process = self._core, call.process
-        record = core.asks.of_call(process.pid, call.number)
+        record = core.asks.of_call(process.pid, call.number, "approval")
         changes: list[Change] = []
         if record is None or record.state == "decided":
             preview = await self._preview(call)
@@ -125,9 +125,8 @@ class Approvals:
             await self._door.wait_for(call, Park((("ask", record.ask),), record.expires or None, f"ask {record.ask}"))
         except ProcessEnded:
             raise
+        except AgentOSError:
+            raise
         except BaseException:
-            if not (process.unwinding or process.ended or core.closing) and record.live:
-                withdrawn: list[Change] = []
-                core.asks.close(record, "withdrawn", withdrawn)
-                core.note(process.pid, "withdrawn", {"call": call.number}, withdrawn, ask=record.ask)
+            self._door.withdraw(call)
             raise

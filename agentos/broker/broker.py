@@ -14,10 +14,12 @@ from agentos.broker.approval import Approvals
 from agentos.broker.door import Door
 from agentos.broker.effect import Effects
 from agentos.broker.replay import Replay, is_open
-from agentos.broker.request import Deadline, Request
+from agentos.broker.request import Deadline, Request, is_host_call
 from agentos.errors import AgentOSError, Denied, Invalid, Unavailable
 from agentos.kernel.core import Core
+from agentos.kernel.lifecycle import error_data
 from agentos.kernel.process import AgentProcess, ProcessEnded
+from agentos.kernel.run import finish
 from agentos.kernel.tape import Recorded
 from agentos.policy import Verdict
 
@@ -64,7 +66,7 @@ class Broker:
             AgentOSError: the call was denied, failed or is invalid; one row says so.
             ProcessEnded: the process ended or is being unwound; the call was not made.
         """
-        if process.unwinding or process.ended:
+        if process.ended or (process.unwinding and not is_host_call(number)):
             raise ProcessEnded
         tape = process.tape
         try:
@@ -75,7 +77,11 @@ class Broker:
             raise self.door.refuse(process, op, number, error) from None
         call.deadline = deadline
         if tape is not None:
-            recorded = tape.take(number, op, call.digest, call.args)
+            try:
+                recorded = tape.take(number, op, call.digest, call.args)
+            except Invalid as error:  # no program gets to catch this and go on
+                finish(self.core, process, "failed", error=error_data(error))
+                raise ProcessEnded from None
             if not len(tape):
                 process.tape = None
             if recorded is not None:
@@ -83,30 +89,26 @@ class Broker:
         scheduler = self.core.scheduler
         if scheduler.charge(process):
             await scheduler.turn(process)
-            if process.unwinding or process.ended:
+            if call.is_over:
                 raise ProcessEnded
         return await self._walk(call)
 
     async def _walk(self, call: Request) -> Any:
         door, process = self.door, call.process
-        if process.record.state == "paused":
-            await door.wait_while_paused(call)
         door.count_call(call)
         while True:
+            await door.wait_while_paused(call)
             try:
                 verdict = door.decide(call)
             except Denied as error:
                 raise door.fail(call, error) from None
             if verdict is None or verdict.outcome == "allow" or await self._approvals.obtain(call, verdict):
                 break
-        try:
-            process.account.reserve_call(process.pid)
-        except Denied as error:
-            raise door.fail(call, error) from None
+        door.reserve(call)
         if call.op.inside:
             return await door.inside(call)
         value = await self._effects.run(call)
-        if process.unwinding or process.ended:
+        if call.is_over:
             raise ProcessEnded
         return value
 
@@ -157,18 +159,21 @@ class Broker:
         number, key = intent.number, intent.key
         flight = (process.pid, number)
         landed = self._flights[flight] = anyio.Event()
+        recorded = Recorded(intent, self.core.store.result_of(intent.seq))
         self.core.scheduler.resume(process)
         process.branches += 1
+        process.host_calls += 1
         try:
             call = self.door.resolve(process, intent.op, decode(intent.args), number, key)
             if call.op.effect.value == "repeatable" and not key:
                 cancelled = Unavailable("cancelled", "the kernel stopped while this ran; nobody waits for it")
                 self._effects.settle_error(call, intent, None, cancelled)
-            elif is_open(Recorded(intent, self.core.store.result_of(intent.seq))):
-                await self._replay.recover(call, intent)
+            elif is_open(recorded):
+                await self._replay.recover(call, recorded)
         except (AgentOSError, ProcessEnded):
             return  # journaled by the walk; there is no caller to tell
         finally:
+            process.host_calls -= 1
             process.branches -= 1
             self.core.scheduler.suspend(process)
             del self._flights[flight]

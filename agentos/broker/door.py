@@ -32,7 +32,7 @@ from agentos.abi.records import Change, Row
 from agentos.abi.resource import Resource
 from agentos.abi.syscall import Park, Syscall
 from agentos.broker.request import Request
-from agentos.errors import AgentOSError, Denied, Invalid
+from agentos.errors import AgentOSError, Denied, Invalid, Unavailable
 from agentos.kernel.core import Core
 from agentos.kernel.lifecycle import encodable
 from agentos.kernel.process import AgentProcess, OpenCall, ProcessEnded
@@ -88,6 +88,8 @@ class Door:
             labels=process.label, at=self.core.clock.now(),
         )  # fmt: skip
         error.seq = process.last_seq = self.core.append(row)
+        if not process.ended:
+            process.account.charge({"calls": 1})
         return error
 
     # --- decide -------------------------------------------------------------------------------------------------------------
@@ -103,7 +105,8 @@ class Door:
         if own:
             call.cap = None
         else:
-            call.cap = core.caps.cover(process, op, call.resources, call.args, core.clock.now())
+            paid = call.paid.cap if call.paid is not None else 0
+            call.cap = core.caps.cover(process, op, call.resources, call.args, core.clock.now(), paid=paid)
         if core.mode == "plan" and op.effect in _PLAN_DENIES:
             raise Denied(
                 "policy", f"`{op.name}` has an effect outside, and this kernel only plans", rule="mode:plan", op=op.name
@@ -166,10 +169,48 @@ class Door:
                 raise self.fail(call, error, permit.changes) from None
             if type(value) is not Park:
                 return self.done(call, permit, value)
-            await self.park(call, value, permit.changes)
+            call.count(False)
+            await self._park_inside(call, value, permit)
+            await self.wait_while_paused(call)
             permit.renew()
             permit.changes = []
             self.decide_again(call)
+            self.reserve(call)
+
+    async def _park_inside(self, call: Request, park: Park, permit: Permit) -> None:
+        """Wait as `park`; a call that is cancelled meanwhile is withdrawn."""
+        try:
+            await self.park(call, park, permit.changes)
+        except (ProcessEnded, AgentOSError):
+            raise
+        except BaseException:
+            self.withdraw(call)
+            raise
+
+    def withdraw(self, call: Request) -> None:
+        """A waiting call was cancelled by who made it: its ask and timer end. One that is only unwound goes on when it is made again."""
+        process, core = call.process, self.core
+        if call.is_over or process.unwinding or core.closing:
+            return
+        for record in core.asks.all_of_call(process.pid, call.number):
+            changes: list[Change] = []
+            core.asks.close(record, "withdrawn", changes)
+            core.note(process.pid, "withdrawn", {"call": call.number}, changes, ask=record.ask)
+        self.fail(call, Unavailable("cancelled", f"`{call.op.name}` was cancelled while it waited"))
+
+    def reserve(self, call: Request) -> None:
+        """Take the call from the budget of its process and of every ancestor.
+
+        Raises:
+            Denied: `denied.budget` (journaled).
+        """
+        if call.is_counted:
+            return
+        try:
+            call.process.account.reserve_call(call.process.pid)
+        except Denied as error:
+            raise self.fail(call, error) from None
+        call.is_counted = True
 
     async def _awaited(self, process: AgentProcess, pending: Any) -> Any:
         self.core.scheduler.suspend(process)
@@ -208,7 +249,7 @@ class Door:
         reached("done.before")
         process.last_seq = core.append(row, changes)
         reached("done.appended")
-        if process.unwinding:
+        if call.is_over and call.op.name != "proc.exit":
             raise ProcessEnded
         return call.op.restore(decode(encoded))
 
@@ -228,11 +269,17 @@ class Door:
             changes.append(core.account_change(process))
 
     def fail(self, call: Request, error: AgentOSError, changes: list[Change] | None = None) -> AgentOSError:
-        """Append the one row of a call that was denied or failed inside, and return its error with the row's number."""
+        """Append the one row of a call that was denied or failed inside, and return its error with the row's number.
+
+        Its timer and its ask end with it. A failed call counts as a call, a denied one does not.
+        """
         core = self.core
         changes = changes if changes is not None else []
         if not call.process.ended:
             core.timers.end(call.process.pid, call.number, changes)
+            for record in core.asks.all_of_call(call.process.pid, call.number):
+                core.asks.close(record, "consumed" if record is call.approval else "withdrawn", changes)
+            call.count(not isinstance(error, Denied))
         row = call.row("call", "denied" if isinstance(error, Denied) else "failed", core.clock.now())
         row.code, row.result = error.code, error_bytes(error)
         row.rule = error.rule or row.rule
@@ -262,6 +309,9 @@ class Door:
     async def _wait(self, process: AgentProcess, waiting: OpenCall, call: Request) -> None:
         """Wait as part of a process: when all its calls wait, it is waiting, and may be unwound."""
         core = self.core
+        if call.number in process.interrupted:
+            process.interrupted.discard(call.number)
+            raise self.fail(call, core.waits.interruption(waiting))
         core.waits.begin(waiting)
         core.scheduler.suspend(process)
         self.look_whether_waiting(process)
@@ -272,7 +322,7 @@ class Door:
         finally:
             core.scheduler.resume(process)
             core.scheduler.wakes(process)
-        if process.ended or process.unwinding:
+        if call.is_over:
             raise ProcessEnded
         if process.state == "waiting":
             process.state = "ready" if process.hosted else "running"

@@ -55,6 +55,11 @@ class Effects:
             await slots.acquire(call.process.tree)
         finally:
             self._core.scheduler.resume(call.process)
+        try:
+            self._door.decide_again(call)  # what was revoked or used up meanwhile is gone
+        except AgentOSError:
+            slots.release()
+            raise
         return await self._admitted(call, slots)
 
     async def _admitted(self, call: Request, slots: Slots | None) -> Any:
@@ -98,6 +103,7 @@ class Effects:
         changes: list[Change] = []
         self._door.settle_belongings(call, 0, changes)
         row = call.row("intent", "", self._core.clock.now())
+        row.parent = call.paid.seq if call.paid is not None else 0
         call.process.intents[self._core.append(row, changes)] = None
         return row
 

@@ -8,7 +8,7 @@ A call whose intent has no outcome was interrupted by a crash (or by the kernel'
     probeable           the device says: happened (its result is entered), not started (run), or cannot tell (ask)
     once                never run again by itself: a person says it happened, it did not, or the call fails
 
-Rerunning uses no further budget, capability use or approval: they were used by the intent that was interrupted.
+What runs again is decided again first (revoke-wins). It uses no further budget, capability use or approval: they were used by the intent that was interrupted.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from agentos.abi.syscall import NOT_STARTED, UNKNOWN, Park
 from agentos.broker.door import Door
 from agentos.broker.effect import Effects
 from agentos.broker.request import Request
-from agentos.errors import AgentOSError, KernelPanic, Unavailable, from_data
+from agentos.errors import AgentOSError, Denied, KernelPanic, Unavailable, from_data
 from agentos.kernel.ask import verdict_of
 from agentos.kernel.tape import Recorded
 
@@ -47,7 +47,7 @@ class Replay:
     async def answer(self, call: Request, recorded: Recorded) -> Any:
         """Return or raise what the recorded call came to."""
         if is_open(recorded):
-            return await self.recover(call, recorded.head)
+            return await self.recover(call, recorded)
         row = recorded.outcome_row
         assert row is not None
         process = call.process
@@ -59,15 +59,18 @@ class Replay:
             process.cwd = value
         return value
 
-    async def recover(self, call: Request, intent: Row) -> Any:
-        """Finish a call that was interrupted between intent and outcome.
+    async def recover(self, call: Request, recorded: Recorded) -> Any:
+        """Finish a call that was interrupted between intent and outcome, with the arguments that a person gave it, if one did.
 
         Raises:
             AgentOSError: as the call itself; `unavailable.outcome_unknown` when a person decides that it fails.
         """
         reached("recover")
-        call.attempt = 2
-        self._door.decide_again(call)
+        intent = recorded.head
+        call.attempt, call.paid = 2, intent
+        if call.encoded != intent.args:
+            call.set_args(call.op.validate(decode(intent.args)))
+        call.digest = intent.digest
         if call.op.effect is Effect.PROBEABLE:
             return await self._probe(call, intent)
         if call.op.effect is Effect.ONCE:
@@ -75,15 +78,26 @@ class Replay:
         return await self._rerun(call, intent)
 
     async def _rerun(self, call: Request, intent: Row) -> Any:
-        """Close the interrupted attempt in the journal, and run the call again."""
-        error = Unavailable("outcome_unknown", f"`{call.op.name}` was interrupted and is run again", may_have_happened=True)
+        """Close the interrupted attempt in the journal as one still open, and run the call again."""
+        self._decide(call, intent)
+        error = Unavailable("cancelled", f"`{call.op.name}` was interrupted and is run again", may_have_happened=True)
         self._effects.settle_error(call, intent, None, error)
         return await self._effects.run(call)
+
+    def _decide(self, call: Request, intent: Row) -> None:
+        """Decide again before anything is touched (revoke-wins); a no leaves the outcome unknown, where that matters."""
+        try:
+            self._door.decide(call)
+        except Denied as error:
+            if call.op.effect is Effect.REPEATABLE:
+                raise self._effects.settle_error(call, intent, None, error) from None
+            raise self._unknown(call, intent, error.message) from error
 
     async def _probe(self, call: Request, intent: Row) -> Any:
         reconcile = call.syscall.reconcile
         if reconcile is None:
             raise KernelPanic(f"`{call.op.name}` is probeable and cannot be probed")
+        self._decide(call, intent)
         permit = self._door.permit(call)
         permit.seq = intent.seq
         self._door.bind_recheck(permit, call)
@@ -103,7 +117,7 @@ class Replay:
     async def _ask(self, call: Request, intent: Row) -> Any:
         """Let a person say what became of the effect."""
         core, process = self._core, call.process
-        record = core.asks.of_call(process.pid, call.number)
+        record = core.asks.of_call(process.pid, call.number, "unknown_outcome")
         if record is None:
             if core.mode == "noninteractive":
                 raise self._unknown(call, intent)
@@ -134,9 +148,10 @@ class Replay:
             return self._effects.settle(call, intent, None, answer.value)
         return await self._rerun(call, intent)
 
-    def _unknown(self, call: Request, intent: Row) -> AgentOSError:
+    def _unknown(self, call: Request, intent: Row, why: str = "") -> AgentOSError:
+        text = f"nobody knows whether `{call.op.name}` happened (journal {intent.seq})"
         error = Unavailable(
-            "outcome_unknown", f"nobody knows whether `{call.op.name}` happened (journal {intent.seq})", may_have_happened=True,
+            "outcome_unknown", f"{text}, and it is not run again: {why}" if why else text, may_have_happened=True,
             hint="look at the other side before doing it again",
         )  # fmt: skip
         return self._effects.settle_error(call, intent, None, error)

@@ -17,7 +17,12 @@ if TYPE_CHECKING:
     from agentos.kernel.process import AgentProcess, Cap
     from agentos.policy import Verdict
 
-__all__ = ["Deadline", "Request", "call_digest"]
+__all__ = ["Deadline", "Request", "call_digest", "is_host_call"]
+
+
+def is_host_call(number: str) -> bool:
+    """Say whether a call was made by the host, not by the process's own program: those count from 1 and are replayed."""
+    return not number[0].isdigit()
 
 
 def call_digest(op: bytes, encoded: bytes) -> bytes:
@@ -39,7 +44,7 @@ class Request:
     """A typed call: validated arguments, canonical resources, one encoding. Nothing about its target has been observed."""
 
     __slots__ = (
-        "approval", "args", "attempt", "cap", "deadline", "digest", "encoded", "key", "number", "op", "process", "resources", "syscall",
+        "approval", "args", "attempt", "cap", "deadline", "digest", "encoded", "is_counted", "key", "number", "op", "paid", "process", "resources", "syscall",
         "verdict",
     )  # fmt: skip
 
@@ -55,7 +60,15 @@ class Request:
         self.verdict: Verdict | None = None
         self.approval: AskRecord | None = None
         self.attempt = 1
+        self.paid: Row | None = None  # the interrupted intent that this attempt finishes
         self.deadline: Deadline | None = None
+        self.is_counted = False
+
+    def count(self, counted: bool) -> None:
+        """Have the call count in the budget, or no longer; limits or not: what was used was used."""
+        if counted != self.is_counted:
+            self.is_counted = counted
+            self.process.account.charge({"calls": 1 if counted else -1})
 
     def set_args(self, args: dict[str, Any]) -> None:
         """Take validated arguments and derive resource, encoding and digest from them.
@@ -72,6 +85,12 @@ class Request:
                 "argument", f"arguments have {len(self.encoded)} bytes, {ARGS_BYTES_MAX} at most", hint="pass a reference"
             )
         self.digest = call_digest(op.key_bytes, self.encoded)
+
+    @property
+    def is_over(self) -> bool:
+        """True when nobody is left to get the result: the process has ended, or its program, which made the call, is being unwound."""
+        process = self.process
+        return process.ended or (process.unwinding and not is_host_call(self.number))
 
     @property
     def resource_text(self) -> str:

@@ -85,12 +85,12 @@ class AskTable:
     def __init__(self, first: int = 1) -> None:
         self._next = first
         self._live: dict[int, AskRecord] = {}
-        self._by_call: dict[tuple[int, str], AskRecord] = {}
+        self._by_call: dict[tuple[int, str, str], AskRecord] = {}
 
     def load(self, record: AskRecord) -> None:
         """Enter an ask read from the store."""
         self._live[record.ask] = record
-        self._by_call[record.pid, record.number] = record
+        self._by_call[record.pid, record.number, record.kind] = record
 
     def open(
         self,
@@ -127,9 +127,13 @@ class AskTable:
         changes.append(Change(record))
         return record
 
-    def of_call(self, pid: int, number: str) -> AskRecord | None:
-        """Return the live ask of a call, or None."""
-        return self._by_call.get((pid, number))
+    def of_call(self, pid: int, number: str, kind: str) -> AskRecord | None:
+        """Return the live ask of a kind that a call waits for, or None. An answer of one kind is none of another."""
+        return self._by_call.get((pid, number, kind))
+
+    def all_of_call(self, pid: int, number: str) -> list[AskRecord]:
+        """Return every live ask of a call."""
+        return [record for kind in KINDS if (record := self._by_call.get((pid, number, kind))) is not None]
 
     def is_pending(self, ask: int) -> bool:
         """Say whether an ask still waits for an answer."""
@@ -169,8 +173,8 @@ class AskTable:
         replaced = record.seq
         record.live, record.state = 0, state
         del self._live[record.ask]
-        if self._by_call.get((record.pid, record.number)) is record:
-            del self._by_call[record.pid, record.number]
+        if self._by_call.get((record.pid, record.number, record.kind)) is record:
+            del self._by_call[record.pid, record.number, record.kind]
         changes.append(Change(record, replaced))
 
     def withdraw_all(self, pid: int, changes: list[Change]) -> None:

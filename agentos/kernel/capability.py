@@ -170,8 +170,10 @@ class CapTable:
 
     # --- deciding -----------------------------------------------------------------------------------------------------------
 
-    def cover(self, process: AgentProcess, op: Op, resources: tuple[Resource, ...], args: dict[str, Any], now: float) -> Cap:
-        """Return a live capability of `process` that covers the call.
+    def cover(
+        self, process: AgentProcess, op: Op, resources: tuple[Resource, ...], args: dict[str, Any], now: float, *, paid: int = 0
+    ) -> Cap:
+        """Return a live capability of `process` that covers the call; one whose last use was `paid` for this very call still does.
 
         Raises:
             Denied: `denied.capability`, none does; says what it holds for this op.
@@ -181,7 +183,7 @@ class CapTable:
         if cached is not None:
             return cached
         for cap in process.by_op.get(op.name, ()):
-            if cap.is_live(now) and cap.spec.covers(op, resources, args):
+            if (cap.is_live(now) or (cap.cap == paid and not 0 < cap.record.expires <= now)) and cap.spec.covers(op, resources, args):
                 if cap.is_plain:
                     process.cover_cache[key] = cap
                 return cap

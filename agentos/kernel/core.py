@@ -129,14 +129,19 @@ class Core:
         anything that it has nothing to do yet.
         """
         assert process.scope is not None
+        if process.host_calls or any(call.event is not None and call.event.is_set() for call in process.open_calls):
+            return  # the host uses it, or a reason to go on has come and its task runs next
         assert process.waiting, "only a waiting process is unwound"
         assert not process.intents, "an effect is never unwound"
         record = process.record
         replaced = record.seq
         union = self.waits.union(process)
-        record.waits, record.state = encode(union), "waiting"
+        record.waits = encode(union)
+        if record.state != "paused":
+            record.state = "waiting"
         process.unwinding = True
         parked = OpenCall(process, "", *union)
+        parked.parked = tuple(call.number for call in process.open_calls)
         self.note(process.pid, "parked", changes=(Change(record, replaced),))
         self.waits.enter(parked)
         process.scope.cancel()

@@ -293,6 +293,8 @@ def signal(core: Core, process: AgentProcess, what: str, changes: list[Change]) 
         core.waits.wake(("resume", process.pid))
         if not process.hosted and not process.open_calls:
             core.scheduler.ready(process)
+    elif what == "resume" and not (process.hosted or process.running or process.open_calls):
+        core.scheduler.ready(process)  # opened with resume=False, or without its program
 
 
 def end(
@@ -301,6 +303,7 @@ def end(
     """End a process: everything it held goes back or away in the same append, and those who wait for it wake."""
     if process.ended:
         return
+    ended = encode(Exit(state, value, error))  # refused before anything has changed
     core.asks.withdraw_all(process.pid, changes)
     core.timers.end_all(process.pid, changes)
     for cap in list(process.caps.values()):
@@ -308,7 +311,7 @@ def end(
     record, account = process.record, process.account
     replaced = record.seq
     record.live, record.state, record.waits = 0, state, b""
-    record.exit = encode(Exit(state, value, error))
+    record.exit = ended
     process.state = state
     process.unwinding = True
     changes += [Change(record, replaced), core.account_change(process)]

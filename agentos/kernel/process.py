@@ -43,7 +43,7 @@ class AgentProcess:
 
     __slots__ = (
         "account", "branches", "by_op", "calls_since_save", "caps", "children", "cover_cache", "cwd", "facts", "fresh", "generation",
-        "host_calls", "image", "intents", "label", "last_seq", "next_number", "open_calls", "parent", "pid", "queries", "queued", "record",
+        "host_calls", "image", "intents", "interrupted", "label", "last_seq", "next_number", "open_calls", "parent", "pid", "queries", "queued", "record",
         "rerun", "running", "scope", "slice_start", "stack", "state", "tape", "tree", "unwinding", "verdict_cache", "waiting",
     )  # fmt: skip
 
@@ -82,6 +82,7 @@ class AgentProcess:
         self.slice_start = 0.0
         self.last_seq = 0
         self.queries: dict[str, Any] = {}
+        self.interrupted: set[str] = set()
 
     @property
     def ended(self) -> bool:
@@ -173,7 +174,7 @@ class Cap:
 class OpenCall:
     """One call that waits, or (with `event` None) one unwound process that waits for all its calls' reasons at once."""
 
-    __slots__ = ("doing", "due", "event", "interrupted", "number", "process", "waits")
+    __slots__ = ("doing", "due", "event", "interrupted", "number", "parked", "process", "waits")
 
     def __init__(self, process: AgentProcess, number: str, waits: Iterable[Wait], due: float | None, doing: str) -> None:
         self.process = process
@@ -183,6 +184,7 @@ class OpenCall:
         self.doing = doing
         self.event: anyio.Event | None = None
         self.interrupted = False
+        self.parked: tuple[str, ...] = ()  # numbers of the calls of an unwound process
 
 
 class ProcessTable:

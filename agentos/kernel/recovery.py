@@ -1,12 +1,13 @@
 """Recovery at open: bring back every process that has not ended, and nothing else.
 
 Reads what lives (processes, accounts, capabilities, asks, unread messages, timers), never history. A process that was parked and
-has no row of its own since then has nothing to do: it is entered under the waits it left. Any other program is ready: it runs again from its
-save point with its tape. Open intents of host processes are left for the broker (`Core` hands them over), because only it may finish a call.
+has no row of its own since then has nothing to do: it is entered under the waits it left. Any other program is ready: it runs
+again from its save point with its tape. Open intents of host processes are left for the broker (`Core` hands them over), because only it may finish a call.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -34,9 +35,11 @@ if TYPE_CHECKING:
 
 __all__ = ["load"]
 
+log = logging.getLogger("agentos.kernel")
+
 
 def load(core: Core, *, resume: bool = True) -> list[tuple[AgentProcess, Row]]:
-    """Fill the tables from the store. Returns (host process, open intent) pairs, for the broker to settle.
+    """Fill the tables from the store. Returns (process, open intent of the host) pairs, for the broker to settle.
 
     Args:
         core: A core with empty tables.
@@ -53,11 +56,11 @@ def load(core: Core, *, resume: bool = True) -> list[tuple[AgentProcess, Row]]:
     intents = []
     for process in core.processes:
         process.last_seq = last_seqs.get(process.pid, 0)
-        if process.hosted:
-            open_intents = core.store.open_intents(process.pid, process.account.record.floor - 1)
-            process.intents = {row.seq: None for row in open_intents}
-            intents += [(process, row) for row in open_intents]
-        elif resume and process.record.state != "paused":
+        floor = process.account.record.floor
+        open_intents = core.store.open_intents(process.pid, floor - 1) if process.last_seq >= floor else []
+        process.intents = {row.seq: None for row in open_intents}
+        intents += [(process, row) for row in open_intents if not row.number[0].isdigit()]
+        if resume and not process.hosted and process.record.state != "paused":
             _resume(core, process)
     return intents
 
@@ -95,7 +98,8 @@ def _count_tail(core: Core, pid: int, account: Account) -> None:
     while True:
         rows = core.store.tape(pid, after, REPLAY_CACHE_ROWS)
         for row in rows:
-            used = {"calls": 1.0} if row.kind in ("call", "intent") and row.outcome != "denied" else {}
+            is_new = row.kind in ("call", "intent") and not row.parent  # an intent with a parent runs an interrupted one again
+            used = {"calls": 1.0} if is_new and row.outcome != "denied" else {}
             for name, amount in [*used.items(), *(decode(row.cost).items() if row.cost else ())]:
                 account.own[name] = account.own.get(name, 0) + amount
                 account.used[name] = account.used.get(name, 0) + amount
@@ -118,6 +122,9 @@ def _load_belongings(core: Core) -> None:
 
 def _resume(core: Core, process: AgentProcess) -> None:
     record = process.record
+    if not core.runner.can_run(process):
+        log.warning("program_missing pid=%d image=%s", process.pid, record.image)
+        return  # it stays as it is, for a kernel that has its program
     if record.state != "waiting" or not record.waits or process.last_seq > record.seq:
         core.scheduler.ready(process)
         return

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentos.abi.records import Change
 from agentos.abi.values import ErrorData
-from agentos.errors import AgentOSError
+from agentos.errors import AgentOSError, KernelPanic
 from agentos.kernel.lifecycle import end, error_data
 from agentos.kernel.process import AgentProcess, ProcessEnded
 
@@ -40,7 +40,7 @@ async def _run_process(core: Core, process: AgentProcess) -> None:
     for call in [call for call in process.open_calls if call.event is None]:
         core.waits.leave(call)
     process.unwinding = False
-    process.branches = 1
+    process.branches = 1 + process.host_calls
     process.state = "running"
     process.next_number = process.record.save_number
     process.cwd = process.record.cwd
@@ -49,6 +49,8 @@ async def _run_process(core: Core, process: AgentProcess) -> None:
         value = await core.runner.run(process)
     except ProcessEnded:
         return
+    except KernelPanic:
+        raise
     except AgentOSError as error:
         finish(core, process, "failed", error=error_data(error))
     except Exception as error:

@@ -97,7 +97,11 @@ class Scheduler:
         """Take a queued process out of the queue (it was killed or paused)."""
         if process.queued:
             process.queued = False
-            self._ready[process.tree].remove(process)
+            queue = self._ready[process.tree]
+            queue.remove(process)
+            if not queue:
+                del self._ready[process.tree]
+                self._look_whether_idle()
 
     async def run(self, tasks: TaskGroup) -> None:
         """Start ready processes for ever, each as a task of `tasks`."""
@@ -111,15 +115,16 @@ class Scheduler:
     def _next(self) -> AgentProcess | None:
         while self._order:
             _, _, tree = heapq.heappop(self._order)
-            queue = self._ready[tree]
-            process = queue.popleft() if queue else None
+            queue = self._ready.get(tree)
+            if queue is None:
+                continue  # all its processes were withdrawn, or a later entry was served
+            process = queue.popleft()
             if queue:
                 heapq.heappush(self._order, (tree.virtual + tree.share, next(self._tick), tree))
             else:
                 del self._ready[tree]
-            if process is not None:
-                process.queued = False
-                return process
+            process.queued = False
+            return process
         return None
 
     def _begin(self, process: AgentProcess, tasks: TaskGroup) -> None:
@@ -138,6 +143,7 @@ class Scheduler:
             finally:
                 process.scope = None
                 process.running = False
+                process.unwinding = process.ended
                 self.running -= 1
                 self._resident.pop(process, None)
                 self.suspend(process)
@@ -187,7 +193,11 @@ class Scheduler:
             self._release()
         if self._ready:
             self._work.set()
-        elif self._idle is not None and self.active == 0:
+        else:
+            self._look_whether_idle()
+
+    def _look_whether_idle(self) -> None:
+        if self._idle is not None and self.is_quiet:
             self._idle.set()
 
     @property

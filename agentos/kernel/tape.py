@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from agentos.abi.codec import decode
+from agentos.abi.codec import decode, plain
 from agentos.abi.limits import REPLAY_CACHE_ROWS
 from agentos.abi.records import Row
 from agentos.errors import Invalid
@@ -62,7 +62,7 @@ class Tape:
             recorded = heads.get(row.parent)
             if recorded is not None:
                 recorded.result = row
-        elif row.kind in ("call", "intent") and row.number:
+        elif row.kind in ("call", "intent") and row.number[:1].isdigit():  # the host's own calls are nothing the program made
             known = self._calls.get(row.number)
             recorded = Recorded(row, None)
             heads[row.seq] = recorded
@@ -81,12 +81,22 @@ class Tape:
         """
         recorded = self._calls.get(number)
         if recorded is None:
+            self._check_caught_up(number, op)
             return None
         head = recorded.head
-        if head.op != op or head.digest != digest:
+        if head.op != op or (head.digest != digest and not _is_inherited(head, args)):
             raise Invalid("state", _difference(number, head, op, args), hint=_DIVERGED, where=f"call {number}", seq=head.seq)
         del self._calls[number]
         return recorded
+
+    def _check_caught_up(self, number: str, op: str) -> None:
+        """Refuse a new call where the program has passed recorded ones by, or made a gather of a call."""
+        top, _, inner = number.partition(".")
+        for left, call in self._calls.items() if top.isdigit() else ():
+            left_top, _, left_inner = left.partition(".")
+            if int(left_top) < int(top) or (left_top == top and bool(left_inner) != bool(inner)):
+                text = f"the program made call {number}, {op}, instead of call {left} (journal {call.head.seq}): {call.head.op} {call.head.resource}"
+                raise Invalid("state", text, hint=_DIVERGED, where=f"call {number}", seq=call.head.seq)
 
     def add(self, row: Row) -> None:
         """Enter one more recorded call, as if it had been read."""
@@ -109,6 +119,19 @@ class Tape:
 
 
 _DIVERGED = "a durable program must make the same calls when it runs again: take time, randomness and input from syscalls, not from outside"
+
+
+def _is_inherited(head: Row, args: dict[str, Any]) -> bool:
+    """Say whether a fork repeats a call of its parent: where the parent named its own namespace, the child names its own."""
+    recorded, made = decode(head.args), plain(args)
+    own = f"proc/{head.pid}"
+    return recorded.keys() == made.keys() and all(
+        recorded[name] == value or (_has_own(recorded[name], own) and _has_own(value, "proc/")) for name, value in made.items()
+    )
+
+
+def _has_own(value: Any, own: str) -> bool:
+    return isinstance(value, str) and f"{value}/".startswith(f"{own}/".replace("//", "/"))
 
 
 def _difference(number: str, head: Row, op: str, args: dict[str, Any]) -> str:

@@ -88,7 +88,11 @@ class WaitTable:
             call.process.waiting -= 1
             self.leave(call)
         if call.interrupted:
-            raise Unavailable("cancelled", f"call {call.number} was interrupted", hint="the process got an interrupt signal")
+            raise self.interruption(call)
+
+    def interruption(self, call: OpenCall) -> Unavailable:
+        """Return the error of a call whose process got an interrupt signal."""
+        return Unavailable("cancelled", f"call {call.number} was interrupted", hint="the process got an interrupt signal")
 
     def watch_deadline(self, process: AgentProcess, deadline: float) -> None:
         """Have `past_deadline` called when the process still lives at `deadline`."""
@@ -108,9 +112,10 @@ class WaitTable:
         return self._watchers.setdefault(wait, anyio.Event())
 
     def interrupt(self, process: AgentProcess) -> None:
-        """Wake every waiting call of a process with an error."""
+        """Wake every waiting call of a process with an error; those that were unwound get it when they wait again."""
         for call in list(process.open_calls):
             call.interrupted = True
+            process.interrupted.update(call.parked)
             self.wake_call(call)
 
     def wake_due(self, now: float) -> None:

@@ -146,7 +146,7 @@ class Open:
             with anyio.CancelScope(shield=True), anyio.move_on_after(self._grace_s):
                 await core.effects_over()
             self._tasks.cancel_scope.cancel()
-            await self._end_tasks()
+            await self._end_tasks()  # noqa: ASYNC102 - every task was just cancelled; this waits for no more than their ends
         finally:
             core.events.close()
             self._close()

@@ -6,7 +6,8 @@ control socket. Not here: authority of any kind. Who may open the socket is the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -20,8 +21,12 @@ from agentos.runtime.places import control_path, default_store
 
 if TYPE_CHECKING:
     from agentos.abi.image import AgentImage
-    from agentos.abi.values import ProcessInfo
+    from agentos.abi.values import CapInfo, Event, Exit, ProcessInfo
+    from agentos.devices.app import Device
+    from agentos.kernel.ask import Ask
     from agentos.runtime.offline import StoreView
+    from agentos.runtime.outcome import Decision, Entry, Outcome
+    from agentos.store import AuditReport
 
 __all__ = ["Connect", "RemoteKernel", "RemoteProcess", "connect"]
 
@@ -95,7 +100,7 @@ class RemoteKernel:
 
     # --- processes ----------------------------------------------------------------------------------------------------------
 
-    async def spawn(
+    async def spawn(  # noqa: PLR0913 - as `Kernel.spawn`
         self,
         image: str | Path | AgentImage,
         *,

@@ -94,7 +94,7 @@ async def _accept(kernel: Kernel, listener: SocketListener) -> None:
                 log.warning("control_accept_failed error=%s", error)
                 await anyio.sleep(_REFUSED_ACCEPT_PAUSE_S)
                 continue
-            if not is_ours(stream.extra(SocketAttribute.raw_socket)):
+            if not is_ours(stream.extra_attributes[SocketAttribute.raw_socket]()):
                 await stream.aclose()
             elif len(clients) >= CONTROL_CLIENTS_MAX:
                 tasks.start_soon(_turn_away, stream)

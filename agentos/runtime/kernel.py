@@ -234,14 +234,15 @@ class Kernel:
         core = self.core
         follower = core.events.follow()
         seen = core.journal.head if since is None else since
-        async with follower:
-            if since is not None:
-                for event in _past(core, since):
-                    seen = event.seq
-                    yield event
+        try:
+            for event in _past(core, since) if since is not None else ():
+                seen = event.seq
+                yield event
             async for event in follower:
                 if event.seq > seen:
                     yield event
+        finally:
+            follower.close()
 
     async def run_until_idle(self, timeout_s: float | None = None) -> None:
         """Wait until nothing is ready, running or due; waiting on people or far timers is idle.

@@ -20,7 +20,7 @@ from anyio.abc import SocketAttribute, SocketStream, TaskGroup
 from anyio.streams.buffered import BufferedByteReceiveStream
 
 from agentos.abi.limits import CONTROL_FRAME_BYTES_MAX, CONTROL_REPLY_BYTES_MAX, CONTROL_REPLY_S, CONTROL_REQUESTS_MAX
-from agentos.errors import Invalid, Unavailable
+from agentos.errors import Invalid, KernelPanic, Unavailable
 from agentos.runtime import wire
 from agentos.runtime.peer import check_folder, is_ours
 
@@ -76,7 +76,7 @@ async def _dial(path: Path) -> tuple[_Wire, dict[str, Any]]:
     except OSError as error:
         raise Unavailable("device", f"the control socket `{path}`: {error.strerror}".lower()) from error
     try:
-        _check_peer(stream.extra(SocketAttribute.raw_socket), path)
+        _check_peer(stream.extra_attributes[SocketAttribute.raw_socket](), path)
         connection = _Wire(stream)
         with anyio.fail_after(CONTROL_REPLY_S):
             return connection, _greeted(await connection.next())
@@ -125,6 +125,7 @@ class Link:
         self._streams: set[SocketStream] = set()
         self._out, self._unsent = anyio.create_memory_object_stream[bytes](CONTROL_REQUESTS_MAX)
         self._closed = False
+        self._failure: KernelPanic | None = None
 
     @classmethod
     async def dial(cls, path: Path) -> Link:
@@ -144,6 +145,7 @@ class Link:
     async def close(self) -> None:
         """Close every connection; what waits ends with `unavailable.cancelled`. Idempotent."""
         self._lose()
+        self._unsent.close()
         for stream in (*self._streams, self._connection.stream):
             await anyio.aclose_forcefully(stream)
 
@@ -174,7 +176,7 @@ class Link:
         finally:
             self._waiting.pop(number, None)
         if waiting.frame is None:
-            raise wire.gone(may_have_happened=True)
+            raise self._failure or wire.gone(may_have_happened=True)
         return _answer(waiting.frame)
 
     async def _cancel(self, number: int) -> None:
@@ -194,6 +196,8 @@ class Link:
                     waiting.came.set()
         except _LOST:
             return
+        except KernelPanic as error:
+            self._failure = error
         finally:
             self._lose()
 

@@ -1,20 +1,20 @@
 """What a store says while no kernel runs: the looking half of the embedded API, and the one change that needs none, an answer.
 
 Everything is read from the store's tables as the last kernel left them; nothing runs, nothing is decided. `answer` takes the writer's
-lease for the moment of one append, so a kernel and it can never both write.
+lease for the moment of one append, so it and a kernel never write together.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+import re
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import Any, Final
 
 import anyio.to_thread
 
 from agentos.abi.codec import decode, encode
 from agentos.abi.limits import PAGE_ROWS
-from agentos.abi.op import OP_NAME
 from agentos.abi.records import AccountRecord, AskRecord, CapRecord, Change, ProcessRecord, Row
 from agentos.abi.values import CapInfo, Event, Exit, ProcessInfo
 from agentos.errors import Invalid
@@ -23,13 +23,290 @@ from agentos.kernel.event import event_of
 from agentos.kernel.info import exit_from, from_record
 from agentos.runtime.audit import entries
 from agentos.runtime.clock import SystemClock
-from agentos.runtime.outcome import Decision, Entry, Outcome
+from agentos.runtime.outcome import Entry
 from agentos.store import AuditReport, Store, open_store
-
-if TYPE_CHECKING:
-    from agentos.abi.image import AgentImage
-    from agentos.devices import Device
 
 __all__ = ["StoreView", "StoredProcess"]
 
-_HINT: Final = "no kernel runs; open the store"
+_OPS: Final = re.compile(r"[\w.]+(?:, [\w.]+)*")
+_CLAUSE: Final = re.compile(r"when\s|uses\s+\S|depth\s+\S|for\s+[0-9]")
+_PATTERN: Final = re.compile(r'"((?:[^"\\]|\\.)*)"|([^\s,"]+)')
+
+
+def _refusing(what: str) -> Any:
+    """Return the method `what` of a store that no kernel runs."""
+
+    async def refuse(self: Any, *args: Any, **options: Any) -> Any:
+        """Refuse: nothing runs that could do it."""
+        raise _no_kernel(what)
+
+    refuse.__name__ = what
+    return refuse
+
+
+def _refusing_now(what: str) -> Any:
+    """Return the plain method `what` of a store that no kernel runs."""
+
+    def refuse(self: Any, *args: Any, **options: Any) -> Any:
+        """Refuse: nothing runs that could do it."""
+        raise _no_kernel(what)
+
+    refuse.__name__ = what
+    return refuse
+
+
+def _no_kernel(what: str) -> Invalid:
+    return Invalid("state", f"`{what}` needs a running kernel", hint="no kernel runs; open the store")
+
+
+class StoreView:
+    """A store that no kernel holds: the methods of `Kernel`. What only looks works; what changes anything but an ask is `invalid.state`.
+
+    Attributes:
+        held_by: None; a `RemoteKernel` has the host pid of its kernel here.
+    """
+
+    held_by: int | None = None
+
+    spawn = _refusing("spawn")
+    register = _refusing("register")
+    grant = _refusing("grant")
+    revoke = _refusing("revoke")
+    run_until_idle = _refusing("run_until_idle")
+    check = _refusing_now("check")
+    mount = _refusing_now("mount")
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._clock = SystemClock()
+        self._store = open_store(path, writer=False, clock=self._clock)
+
+    def close(self) -> None:
+        """Close the store. Idempotent."""
+        self._store.close()
+
+    # --- processes ----------------------------------------------------------------------------------------------------------
+
+    def process(self, pid: int) -> StoredProcess:
+        """Return the handle of a process.
+
+        Raises:
+            Invalid: there never was one of that pid.
+        """
+        if self._store.get(ProcessRecord, pid) is None:
+            raise Invalid("argument", f"there is no process {pid}", hint="see `agentos ps --all`", pid=pid)
+        return StoredProcess(self, self._store, pid)
+
+    async def ps(self, *, all: bool = False) -> list[ProcessInfo]:  # noqa: A002 - as `Kernel.ps`
+        """Return the processes that have not ended, in order of birth; with `all`, ended ones too."""
+        return shown(self._store, self._store.current(ProcessRecord, live=None if all else True))
+
+    async def tree(self, pid: int | None = None) -> list[ProcessInfo]:
+        """Return a process and its descendants that have not ended, parents first; without `pid`, every tree."""
+        store = self._store
+        living = {info.pid: info for info in shown(store, store.current(ProcessRecord, live=True))}
+        if pid is not None and pid not in living:
+            raise Invalid("state", f"process {pid} is not alive", hint="`agentos ps --all` lists ended processes too", pid=pid)
+        below: dict[int, list[int]] = {}
+        for child, info in living.items():
+            below.setdefault(_living_parent(store, info.ppid, living), []).append(child)
+        return [living[found] for root in ([pid] if pid is not None else below.get(0, [])) for found in _preorder(root, below)]
+
+    # --- authority and people -----------------------------------------------------------------------------------------------
+
+    async def caps(self, pid: int | None = None) -> list[CapInfo]:
+        """Return the live capabilities of one process, or all."""
+        found = self._store.current(CapRecord, live=True)
+        return [_cap_info(record) for record in found if pid is None or record.pid == pid]
+
+    async def asks(self, state: str | None = "pending") -> list[Ask]:
+        """Return the asks in a state (pending, decided, consumed, withdrawn, expired; None: all), oldest first."""
+        live = True if state in ("pending", "decided") else None
+        return [as_ask(record) for record in self._store.current(AskRecord, live=live) if state is None or record.state == state]
+
+    async def answer(
+        self, ask_id: int, verdict: str, *, by: str, scope: str = "once", edit: dict[str, Any] | None = None, reason: str | None = None,
+        **value: Any,
+    ) -> Ask:  # fmt: skip
+        """Answer an ask, as `Kernel.answer`: the answer is durable, and the next kernel acts on it.
+
+        Raises:
+            Invalid: it is not pending, or the answer does not fit; `invalid.store`, reason held: a kernel has opened the store meanwhile.
+        """
+        if set(value) - {"value"}:
+            raise Invalid("argument", f"answer has no argument `{min(set(value) - {'value'})}`", hint="value=...", field="value")
+        answer = Answer(verdict, by, scope, edit, value.get("value"), "value" in value, reason, self._clock.now())
+        return await anyio.to_thread.run_sync(self._write_answer, ask_id, answer)
+
+    def _write_answer(self, ask_id: int, answer: Answer) -> Ask:
+        with open_store(self._path, clock=self._clock) as store:
+            table = AskTable()
+            for pending in store.current(AskRecord, live=True, ask=ask_id):
+                table.load(pending)
+            changes: list[Change] = []
+            record = table.answer(ask_id, answer, changes)
+            note = Row(
+                pid=record.pid, number="", kind="note", op="note.answered", args=encode({"verdict": answer.verdict, "by": answer.by}),
+                outcome="done", ask=ask_id, rule=record.rule, at=answer.at,
+            )  # fmt: skip
+            store.journal.append(note, changes)
+            store.journal.flush()
+            return as_ask(record)
+
+    # --- looking ------------------------------------------------------------------------------------------------------------
+
+    async def audit(
+        self, *, since: int = 0, pid: int | None = None, op: str | None = None, outcome: str | None = None
+    ) -> AsyncIterator[Entry]:
+        """Yield the audit trail after row `since`, one entry per call, denials included."""
+        for entry in entries(self._store, since=since, pid=pid, op=op, outcome=outcome):
+            yield entry
+
+    async def verify_audit(self, head: str | None = None) -> AuditReport:
+        """Check the whole hash chain, against the stored head and, if given, one kept elsewhere (``SEQ:HEX``)."""
+        return await anyio.to_thread.run_sync(self._store.verify, head)
+
+    async def events(self, since: int | None = None) -> AsyncIterator[Event]:
+        """Yield what happened after row `since` and end at the last row; without `since`, nothing: nothing happens any more."""
+        while since is not None:
+            rows = self._store.rows(since, PAGE_ROWS)
+            for row in rows:
+                since = row.seq
+                yield event_of(row)
+            if len(rows) < PAGE_ROWS:
+                return
+
+
+class StoredProcess:
+    """One process of a store that no kernel holds: the methods of `Process`.
+
+    Attributes:
+        pid: Its pid.
+    """
+
+    call = _refusing("call")
+    calls = _refusing("calls")
+    signal = _refusing("signal")
+    send = _refusing("send")
+    exit = _refusing("exit")
+    fork = _refusing("fork")
+    query = _refusing("query")
+
+    def __init__(self, view: StoreView, store: Store, pid: int) -> None:
+        self._view = view
+        self._store = store
+        self.pid = pid
+
+    def __repr__(self) -> str:
+        """Return the pid."""
+        return f"<agentos.StoredProcess {self.pid}>"
+
+    async def wait(self, timeout_s: float | None = None) -> Exit:
+        """Return how the process ended.
+
+        Raises:
+            Invalid: `invalid.state`, it has not ended, and nothing runs that could end it.
+        """
+        record = self._record()
+        if not record.exit:
+            raise _no_kernel("wait")
+        return exit_from(record)
+
+    async def stream(self, text: Any = None) -> AsyncIterator[Event]:
+        """Refuse: nothing happens.
+
+        Raises:
+            Invalid: always, `invalid.state`; `StoreView.events` has what happened.
+        """
+        raise _no_kernel("stream")
+        yield  # what makes it a stream
+
+    async def caps(self) -> list[CapInfo]:
+        """Return its live capabilities."""
+        return await self._view.caps(self.pid)
+
+    @property
+    def info(self) -> ProcessInfo:
+        """What `ps` shows of it, ended or not."""
+        return shown(self._store, [self._record()])[0]
+
+    @property
+    def usage(self) -> dict[str, float]:
+        """What it and its descendants had used."""
+        return self.info.usage
+
+    def _record(self) -> ProcessRecord:
+        record = self._store.get(ProcessRecord, self.pid)
+        assert record is not None, "no process is ever forgotten"
+        return record
+
+
+# --- what a kernel would know from memory -------------------------------------------------------------------------------------
+
+
+def shown(store: Store, records: list[ProcessRecord]) -> list[ProcessInfo]:
+    """Describe processes: with the calls that were counted in the journal only, and those of living descendants."""
+    if not any(record.live for record in records):
+        return [from_record(record, store.get(AccountRecord, record.pid)) for record in records]
+    living = store.current(ProcessRecord, live=True)
+    accounts = {record.pid: store.get(AccountRecord, record.pid) for record in (*living, *records)}
+    infos = {record.pid: from_record(record, accounts[record.pid]) for record in (*living, *records)}
+    for record in reversed(living):
+        account, mine = accounts[record.pid], infos[record.pid]
+        _add(mine.usage, _tail(store, record.pid, account.seq if account else 0))
+        above = _living_parent(store, record.ppid, infos)
+        if above:
+            _add(infos[above].usage, mine.usage)
+    return [infos[record.pid] for record in records]
+
+
+def _tail(store: Store, pid: int, after: int) -> dict[str, float]:
+    """Return what a process used after its account was last written down."""
+    used: dict[str, float] = {}
+    while rows := store.tape(pid, after, PAGE_ROWS):
+        for row in rows:
+            _add(used, {"calls": 1.0} if row.kind in ("call", "intent") and row.outcome != "denied" else {})
+            _add(used, decode(row.cost) if row.cost else {})
+        after = rows[-1].seq
+    return used
+
+
+def _add(to: dict[str, float], used: dict[str, float]) -> None:
+    for name, amount in used.items():
+        to[name] = to.get(name, 0) + amount
+
+
+def _living_parent(store: Store, ppid: int, living: dict[int, Any]) -> int:
+    """Return the nearest ancestor that has not ended, 0 when there is none."""
+    while ppid and ppid not in living:
+        dead = store.get(ProcessRecord, ppid)
+        ppid = dead.ppid if dead is not None else 0
+    return ppid
+
+
+def _preorder(root: int, below: dict[int, list[int]]) -> Iterator[int]:
+    yield root
+    for child in below.get(root, ()):
+        yield from _preorder(child, below)
+
+
+def _cap_info(record: CapRecord) -> CapInfo:
+    ops, patterns = _parts(record.text)
+    return CapInfo(
+        id=record.cap, pid=record.pid, ops=ops, pattern=patterns, text=record.text,
+        uses_left=None if record.uses_left < 0 else record.uses_left, expires=record.expires or None,
+        depth=None if record.depth < 0 else record.depth, parent=record.parent or None, origin=record.origin, state=record.state,
+    )  # fmt: skip
+
+
+def _parts(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Split a capability's canonical text into ops and patterns; the ops of a device that is not mounted here are names like any other."""
+    match = _OPS.match(text)
+    assert match is not None, "a canonical text begins with its ops"
+    patterns: list[str] = []
+    rest = text[match.end() :].lstrip()
+    while rest and not _CLAUSE.match(rest) and (found := _PATTERN.match(rest)):
+        quoted, bare = found.groups()
+        patterns.append(bare if quoted is None else re.sub(r"\\(.)", r"\1", quoted))
+        rest = rest[found.end() :].removeprefix(",").lstrip()
+    return tuple(sorted(match.group().split(", "))), tuple(patterns)

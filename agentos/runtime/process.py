@@ -93,30 +93,40 @@ class Process:
             raise Unavailable(
                 "overloaded", f"process {self.pid} has {CALLS_IN_FLIGHT_MAX} calls in flight", hint="wait for some"
             )
+        failure: AgentOSError | None = None
+        value = None
         process.host_calls += 1
         process.branches += 1
         core.scheduler.resume(process)
+        core.scheduler.wakes(process)
         try:
             if key is not None:
                 value = await self._broker.join(process, op, args, key=key, deadline=deadline)
             else:
                 number = f"h{core.store.epoch}-{next(_numbers)}"
                 value = await self._broker.call(process, op, args, number=number, deadline=deadline)
-            seq = process.last_seq
         except ProcessEnded:
             raise Invalid("state", f"process {self.pid} has ended", hint="see `agentos ps --all`", pid=self.pid) from None
         except AgentOSError as error:
-            if error.seq is not None:
-                await core.journal.durable(process.last_seq)
-            raise
+            failure = error
         finally:
-            core.scheduler.suspend(process)
-            process.branches -= 1
-            process.host_calls -= 1
-            if process.hosted and not process.ended:
-                process.state = "paused" if process.record.state == "paused" else "ready"
-        await core.journal.durable(seq)
+            seq = process.last_seq
+            self._leave(process)
+        if failure is None or failure.seq is not None:
+            await core.journal.durable(seq)
+        if failure is not None:
+            raise failure
         return value
+
+    def _leave(self, process: AgentProcess) -> None:
+        """A host call is over: what `ps` shows of a host process follows from the calls that are left."""
+        self._core.scheduler.suspend(process)
+        process.branches -= 1
+        process.host_calls -= 1
+        if process.running and not process.ended:
+            self._broker.door.look_whether_waiting(process)
+        if process.hosted and not process.ended and process.record.state != "paused":
+            process.state = "waiting" if process.branches and process.waiting >= process.branches else "ready"
 
     async def calls(self, calls: Iterable[tuple[str, dict[str, Any]]]) -> list[Outcome]:
         """Make several calls in parallel (CALLS_IN_FLIGHT_MAX at once) and return their outcomes in order; raises nothing they raise."""
@@ -209,12 +219,14 @@ class Process:
         follower = self._core.events.follow()
         if text is not None:
             await self.send(text)
-        async with follower:
+        try:
             async for event in follower:
                 if event.pid == self.pid:
                     yield event
                 if event.pid == self.pid and event.kind == "exited":
                     return
+        finally:
+            follower.close()
 
     async def caps(self) -> list[CapInfo]:
         """Return its live capabilities."""

@@ -11,7 +11,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from agentos.errors import Invalid
 from agentos.runtime.places import default_store
@@ -21,7 +21,7 @@ from agentos.shell.output import Output
 if TYPE_CHECKING:
     from agentos.runtime.kernel import Kernel
 
-__all__ = ["Shell"]
+__all__ = ["Shell", "is_remote"]
 
 
 class Shell:
@@ -65,17 +65,17 @@ class Shell:
 
     @asynccontextmanager
     async def looking(self) -> AsyncIterator[Kernel]:
-        """Look at the store; what a verb cannot change this way it says itself.
+        """Look at the store; answering asks works this way too.
 
         Raises:
             Invalid: `invalid.store`, there is no store there.
         """
         from agentos.runtime.client import connect  # noqa: PLC0415 - only verbs that need a store pay for it
 
-        if not self.store.exists():
+        if not self.store.is_file():
             raise self.no_store()
         async with connect(self.store) as kernel:
-            yield kernel
+            yield cast("Kernel", kernel)
 
     @asynccontextmanager
     async def changing(self) -> AsyncIterator[Kernel]:
@@ -84,7 +84,7 @@ class Shell:
         Raises:
             Invalid: `invalid.store`, there is no store there.
         """
-        if not self.store.exists():
+        if not self.store.is_file():
             raise self.no_store()
         async with self.driving(resume=False) as kernel:
             yield kernel
@@ -96,33 +96,19 @@ class Shell:
         Raises:
             Invalid: the store cannot be opened, or `mounts` are given and another kernel has the store.
         """
+        if self.store.is_file():
+            async with self.looking() as kernel:
+                if is_remote(kernel):
+                    if mounts:
+                        hint = "leave --mount out, or end the command that holds the store"
+                        raise Invalid("state", "another kernel holds the store, with mounts of its own", hint=hint, field="mount")
+                    yield kernel
+                    return
         from agentos.runtime.boot import Open  # noqa: PLC0415 - only verbs that need a kernel pay for it
 
-        if self.held():
-            from agentos.runtime.client import connect  # noqa: PLC0415
-
-            if mounts:
-                raise Invalid("state", "another kernel holds the store, with mounts of its own", hint="leave --mount out", field="mount")
-            async with connect(self.store) as kernel:
-                yield kernel
-            return
         async with Open(self.store, workspace=self.workspace, mounts=mounts or {}, resume=resume) as kernel:
             kernel.core.scheduler.admitting = resume
             yield kernel
-
-    def held(self) -> bool:
-        """Say whether a kernel answers on the store's control socket."""
-        import socket  # noqa: PLC0415 - only verbs that need a kernel pay for it
-
-        from agentos.runtime.places import control_path  # noqa: PLC0415
-
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            probe.settimeout(2.0)
-            try:
-                probe.connect(str(control_path(self.store)))
-            except OSError:
-                return False
-            return True
 
     def no_store(self) -> Invalid:
         """Return the error that says where a store was looked for and where one may be."""
@@ -131,3 +117,8 @@ class Shell:
         last = None if self.store_given or self.workspace_given else last_workspace()
         hint = f"the last run here was in another workspace: add `--workspace {last}`" if last else "start something: `agentos run IMAGE`"
         return Invalid("store", f"there is no store at `{self.store}`", hint=hint, reason="missing")
+
+
+def is_remote(kernel: Kernel) -> bool:
+    """Say whether a kernel in another process answers, and not the store alone or a kernel of our own."""
+    return getattr(kernel, "held_by", None) is not None

@@ -49,15 +49,26 @@ def _run(words: list[str]) -> int:
     except AgentOSError as error:
         return _fail(words, meta, error)
     except BaseExceptionGroup as group:
-        only = _only(group)
-        if not isinstance(only, AgentOSError):
-            raise
-        return _fail(words, meta, only)
+        return _end_of(group, words, meta)
     except KernelPanic as panic:
         return _panic(words, panic)
     except KeyboardInterrupt:
         return _interrupted(meta)
     return int(result or 0)
+
+
+def _end_of(group: BaseExceptionGroup[BaseException], words: list[str], meta: dict[str, Any]) -> int:
+    """Return what a group of one means; a group of several is ours to see whole."""
+    from agentos.shell.people import Interrupted  # noqa: PLC0415 - only on the way to an error
+
+    only = _only(group)
+    if isinstance(only, AgentOSError):
+        return _fail(words, meta, only)
+    if isinstance(only, KernelPanic):
+        return _panic(words, only)
+    if isinstance(only, KeyboardInterrupt | Interrupted):
+        return _interrupted(meta)
+    raise group
 
 
 def _invoke(root: Any, words: list[str], meta: dict[str, Any]) -> Any:

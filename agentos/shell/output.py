@@ -88,6 +88,10 @@ class Output:
         """Write one item of a stream as a line of JSON."""
         self._write(_json(data, indent=0))
 
+    def say(self, text: str) -> None:
+        """Write one line for people to stdout."""
+        self._write(line(text))
+
     def error(self, error: AgentOSError, **more: Any) -> None:
         """Report an error: the document on stdout in a format for programs, else lines on stderr."""
         if self.format in (Format.TABLE, Format.NAME):

@@ -36,7 +36,7 @@ _OPEN_INTENTS: Final = (
     "(SELECT 1 FROM journal AS r WHERE r.kind = 'result' AND r.parent = i.seq) ORDER BY seq"
 )
 _KEYED: Final = (
-    f"SELECT {_ROW_COLUMNS} FROM journal WHERE pid = ? AND key = ? AND key <> '' AND kind <> 'result' ORDER BY seq LIMIT 1"
+    f"SELECT {_ROW_COLUMNS} FROM journal WHERE pid = ? AND key = ? AND key <> '' AND kind <> 'result' ORDER BY seq DESC LIMIT 1"
 )
 _AFTER: Final = f"SELECT {_ROW_COLUMNS} FROM journal WHERE seq > ? ORDER BY seq LIMIT ?"
 _RESULT_OF: Final = f"SELECT {_ROW_COLUMNS} FROM journal WHERE kind = 'result' AND parent = ? ORDER BY seq DESC LIMIT 1"
@@ -116,7 +116,7 @@ class Reads:
         return self._rows(_OPEN_INTENTS, (pid, after_seq))
 
     def keyed(self, pid: int, key: str) -> Row | None:
-        """Return the call or intent that process `pid` issued under `key`."""
+        """Return the latest call or intent that process `pid` issued under `key`."""
         self._see_pid(pid)
         return self._row(_KEYED, (pid, key))
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import median
 from types import TracebackType
 
-__all__ = ["Bench", "Load", "Size", "Spent", "Table", "each_us", "loads", "quick", "raw_rate", "spread", "store_bytes"]
+__all__ = ["Bench", "Load", "Raw", "Size", "Spent", "Table", "each_us", "loads", "quick", "raw_rate", "spread", "store_bytes"]
 
 _PAYLOAD = bytes(range(200)) * 4
 
@@ -34,12 +34,14 @@ class Size:
         rounds: How often everything is measured, in turn.
         share: Counts (processes, rows, spawns) are multiplied by this.
         full: Also measure what takes minutes.
+        loaded: Also measure beside a busy thread and a busy process.
     """
 
     seconds: float = 0.5
     rounds: int = 3
     share: float = 1.0
     full: bool = False
+    loaded: bool = True
 
     def of(self, count: int) -> int:
         """Return a count at this size, at least 1."""
@@ -48,7 +50,7 @@ class Size:
 
 def quick() -> Size:
     """The size at which a bench only shows that it runs."""
-    return Size(seconds=0.02, rounds=1, share=0.01)
+    return Size(seconds=0.02, rounds=1, share=0.01, loaded=False)
 
 
 @dataclass(slots=True)
@@ -127,17 +129,26 @@ def spread(values: Sequence[float]) -> tuple[float, str]:
 # --- the floor, and the load beside -------------------------------------------------------------------------------------------
 
 
-def raw_rate(folder: Path, seconds: float) -> float:
-    """Single commits per second of plain sqlite3 in `folder`: what the disk gives to one who waits for every row."""
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """What plain sqlite3 single commits do: how many a second, and the CPU of one."""
+
+    rate: float
+    cpu_us: float
+
+
+def raw_rate(folder: Path, seconds: float, busy_s: Callable[[], float] = float) -> Raw:
+    """Measure single commits of plain sqlite3 in `folder`: what the disk gives to one who waits for every row."""
     with contextlib.closing(sqlite3.connect(folder / "raw.db", isolation_level=None)) as raw:
         raw.execute("PRAGMA journal_mode = WAL")
         raw.execute("PRAGMA synchronous = FULL")
         raw.execute("CREATE TABLE IF NOT EXISTS t (a INTEGER PRIMARY KEY, b BLOB)")
         count, begun = 0, time.perf_counter()
-        while (spent := time.perf_counter() - begun) < seconds or not count:
-            raw.execute("INSERT INTO t (b) VALUES (?)", (_PAYLOAD,))
-            count += 1
-        return count / spent
+        with Spent(busy_s) as spent:
+            while not count or time.perf_counter() - begun < seconds:
+                raw.execute("INSERT INTO t (b) VALUES (?)", (_PAYLOAD,))
+                count += 1
+    return Raw(count / spent.wall_s, spent.cpu_s / count * 1e6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,13 +193,11 @@ def _busy_process() -> Iterator[Callable[[], float]]:
             process.kill()
 
 
-def loads() -> list[Load]:
+def loads(size: Size) -> list[Load]:
     """Return the loads under which rates are measured."""
-    return [
-        Load("quiet", _alone),
-        Load("beside a busy thread of this interpreter", _busy_thread),
-        Load("beside a busy process", _busy_process),
-    ]
+    quiet = Load("nothing else in this interpreter", _alone)
+    beside = [Load("beside a busy thread of this interpreter", _busy_thread), Load("beside a busy process", _busy_process)]
+    return [quiet, *beside] if size.loaded else [quiet]
 
 
 def store_bytes(path: Path) -> int:

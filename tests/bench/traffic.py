@@ -23,7 +23,8 @@ __all__ = ["KINDS", "Window", "kernel", "spawn_all", "window"]
 KINDS = ("pure", "effect")
 POLICY = 'policy "bench"\nallow noop.run, clock.now, proc.save, proc.fork, proc.spawn, msg.recv\n'
 _SAVE_EVERY = 5_000  # far enough below the bound of calls per save point
-_STARTED_S = 30.0
+_STARTED_S = 10.0
+_LOOK_S = 0.005
 
 noop = agentos.Device("noop")
 
@@ -74,13 +75,14 @@ async def effect(sys: Sys) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What happened between two moments."""
+    """What happened between two moments. `late_s` is the longest that a task of the host was kept waiting for the event loop."""
 
     calls: int
     wall_s: float
     cpu_s: float
     statements: int
     commits: int
+    late_s: float
 
     @property
     def rate(self) -> float:
@@ -142,12 +144,22 @@ async def window(
         if sampled is not None:
             sampled(True)
         with Spent(busy_s) as spent:
-            await anyio.sleep(seconds)
+            late_s = await _look(seconds)
             while count.calls == calls:  # a busy neighbour may outlast a short window
-                await anyio.sleep(seconds)
+                late_s = max(late_s, await _look(seconds))
         made = count.calls - calls
         if sampled is not None:
             sampled(False)
         statements, commits = journal.statements - statements, journal.commits - commits
         count.stop = True
-    return Window(made, spent.wall_s, spent.cpu_s, statements, commits)
+    return Window(made, spent.wall_s, spent.cpu_s, statements, commits, late_s)
+
+
+async def _look(seconds: float) -> float:
+    """Sleep in short steps for `seconds` and return by how much the latest step was late."""
+    begun = anyio.current_time()
+    late_s = 0.0
+    while (now := anyio.current_time()) - begun < seconds:
+        await anyio.sleep(min(_LOOK_S, seconds))
+        late_s = max(late_s, anyio.current_time() - now - _LOOK_S)
+    return late_s

@@ -61,7 +61,7 @@ def _descends(cap: Cap, process: AgentProcess) -> bool:
 
 def _request(core: Core, permit: Permit, args: dict[str, Any]) -> int | Park:
     wanted = parse_capability(args["text"], core.ops)
-    record = core.asks.of_call(permit.pid, permit.number)
+    record = core.asks.of_call(permit.pid, permit.number, "capability")
     if record is None:
         if core.mode == "noninteractive":
             raise Denied("human", "nobody is there to ask", hint="this kernel runs noninteractive")

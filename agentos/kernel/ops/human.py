@@ -26,7 +26,7 @@ def syscalls(core: Core) -> list[Syscall]:
 def _ask(core: Core, permit: Permit, args: dict[str, Any]) -> Any:
     if len(args["question"].encode()) > QUESTION_BYTES_MAX:
         raise Invalid("argument", f"question has over {QUESTION_BYTES_MAX} bytes", hint="ask shorter", field="question")
-    record = core.asks.of_call(permit.pid, permit.number)
+    record = core.asks.of_call(permit.pid, permit.number, "question")
     now = core.clock.now()
     if record is None:
         if core.mode == "noninteractive":

@@ -52,9 +52,11 @@ def _fork(core: Core, permit: Permit, args: dict[str, Any]) -> int:
 def _exec(core: Core, permit: Permit, args: dict[str, Any]) -> None:
     exec_image(core, permit.process, core.images.find(args["image"]), args["args"], permit.changes)
     process: AgentProcess = permit.process
+    if process.scope is None:
+        core.scheduler.ready(process)
+        return
     process.unwinding = process.rerun = True
-    if process.scope is not None:
-        process.scope.cancel()
+    process.scope.cancel()
 
 
 def _wait(core: Core, permit: Permit, args: dict[str, Any]) -> Exit | Park:

@@ -10,7 +10,7 @@ from agentos.errors import Invalid
 from agentos.runtime.clock import SystemClock
 from agentos.shell import words
 from agentos.shell.askframe import framed, subject
-from agentos.shell.context import Shell
+from agentos.shell.context import Shell, is_remote
 from agentos.shell.output import Page
 from agentos.shell.people import whoami
 from agentos.shell.verbs.signals import parse_json
@@ -66,14 +66,16 @@ async def approve(
     async with shell.looking() as kernel:
         await _expect_fit(kernel, ask, has_value="value" in answer, run=run)
         await kernel.answer(ask, "approve", by=whoami(), **answer)
-    _confirm(shell, ask, "approved")
+        running = is_remote(kernel)
+    _confirm(shell, ask, "approved", running=running)
 
 
 async def deny(shell: Shell, ask: AskId, reason: Reason = None) -> None:
     """Deny an ask: the call fails with denied.human."""
     async with shell.looking() as kernel:
         await kernel.answer(ask, "deny", by=whoami(), reason=reason)
-    _confirm(shell, ask, "denied")
+        running = is_remote(kernel)
+    _confirm(shell, ask, "denied", running=running)
 
 
 async def _expect_fit(kernel: Any, ask: int, *, has_value: bool, run: bool) -> None:
@@ -85,8 +87,7 @@ async def _expect_fit(kernel: Any, ask: int, *, has_value: bool, run: bool) -> N
     raise Invalid("argument", f"ask {ask} is about an effect that may have happened already", hint=hint, ask=ask)
 
 
-def _confirm(shell: Shell, ask: int, done: str) -> None:
-    running = shell.held()
+def _confirm(shell: Shell, ask: int, done: str, *, running: bool) -> None:
     text = f"ask {ask} {done}" + ("" if running else "; no kernel runs, the answer is stored")
     shell.output.emit(Page({"ask": ask, "answer": done, "kernel": running}, text=text, name=lambda _: ask))
 

@@ -9,7 +9,6 @@ import typer
 from agentos.runtime.outcome import Entry
 from agentos.shell import status, words
 from agentos.shell.context import Shell
-from agentos.shell.escape import line
 from agentos.shell.output import Format, Page
 from agentos.shell.watch import told
 
@@ -73,7 +72,7 @@ async def _follow(shell: Shell, kernel: Any, pid: int, since: int) -> None:
         if event.pid != pid:
             continue
         if shell.output.for_people:
-            print(line(told(event)), flush=True)
+            shell.output.say(told(event))
         else:
             shell.output.emit_line(event)
         if event.kind == "exited":

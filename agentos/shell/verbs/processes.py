@@ -11,7 +11,7 @@ from agentos.abi.values import ProcessInfo
 from agentos.errors import Invalid
 from agentos.runtime.clock import SystemClock
 from agentos.shell import words
-from agentos.shell.context import Shell
+from agentos.shell.context import Shell, is_remote
 from agentos.shell.output import Page
 
 __all__ = ["ps", "status", "tree"]
@@ -57,11 +57,11 @@ async def _store_status(shell: Shell) -> None:
     for info in infos:
         counts[info.state] = counts.get(info.state, 0) + 1
     async with shell.looking() as kernel:
-        asks = await kernel.asks()
+        asks, running = await kernel.asks(), is_remote(kernel)
     data = {
-        "store": str(shell.store), "kernel": shell.held(), "processes": counts, "asks_pending": [ask.id for ask in asks],
+        "store": str(shell.store), "kernel": running, "processes": counts, "asks_pending": [ask.id for ask in asks],
     }  # fmt: skip
-    lines = [f"store      {shell.store}", f"kernel     {'running' if data['kernel'] else 'not running'}"]
+    lines = [f"store      {shell.store}", f"kernel     {'running' if running else 'not running'}"]
     lines.append("processes  " + (", ".join(f"{count} {state}" for state, count in sorted(counts.items())) or "none"))
     if asks:
         lines.append(f"waiting    {len(asks)} for a person: {shell.hint('asks')}")

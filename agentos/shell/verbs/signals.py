@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from agentos.errors import Invalid
-from agentos.shell.context import Shell
+from agentos.shell.context import Shell, is_remote
 from agentos.shell.output import Page
 
 __all__ = ["kill", "pause", "resume", "send"]
@@ -28,8 +28,7 @@ async def pause(shell: Shell, pids: Pids) -> None:
 
 async def resume(shell: Shell, pids: Pids) -> None:
     """Let paused processes go on."""
-    await _signal(shell, pids, "resume", "resumed")
-    if not shell.held():
+    if not await _signal(shell, pids, "resume", "resumed"):
         shell.output.note(f"no kernel runs; drive it with: {shell.hint('wait', pids[0])}")
 
 
@@ -61,9 +60,12 @@ def parse_json(text: str, field: str) -> Any:
         raise Invalid("argument", f"`{text}` is not JSON: {error}", hint=hint, field=field) from error
 
 
-async def _signal(shell: Shell, pids: list[int], what: str, done: str) -> None:
+async def _signal(shell: Shell, pids: list[int], what: str, done: str) -> bool:
+    """Signal each, and say whether a kernel runs them."""
     async with shell.changing() as kernel:
+        running = is_remote(kernel)
         for pid in pids:
             await kernel.process(pid).signal(what)
     text = "\n".join(f"process {pid} {done}" for pid in pids)
     shell.output.emit(Page([{"pid": pid, "signal": what} for pid in pids], text=text, name=lambda item: item["pid"]))
+    return running

@@ -48,7 +48,10 @@ async def test_a_paused_process_makes_no_call_until_it_is_resumed(resident: int)
 
 @pytest.mark.parametrize("resident", [0, 100], ids=["unwound", "resident"])
 async def test_a_call_made_while_paused_is_held(resident: int) -> None:
+    running = []
+
     async def work(sys: Any) -> int:
+        running.append(1)
         await anyio.sleep(0.01)
         await sys.obj.put(1, name="made")
         return 7
@@ -56,6 +59,7 @@ async def test_a_call_made_while_paused_is_held(resident: int) -> None:
     async with opened() as kernel:
         kernel.core.scheduler.resident_max = resident
         process = await started(kernel, work)
+        await settled(kernel, lambda: running)
         await process.signal("pause")
         await anyio.sleep(0.03)
         await settled(kernel)

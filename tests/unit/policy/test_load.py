@@ -84,7 +84,7 @@ def test_two_used_files_cannot_disagree_about_a_set() -> None:
 
 
 def test_expectations_see_defaults_lists_facts_and_late_attributes() -> None:
-    layer(
+    found = layer(
         'allow fs.read when bytes_max == 10 and proc.depth == 2\nexpect allow fs.read "/a" proc.depth=2\nexpect deny fs.read "/a"\n'
         "allow mail.send when every to == bo any cc\nexpect allow mail.send to=bo\nexpect deny mail.send to=eve\n"
         'allow net.fetch any *\ndeny net.fetch when dest_ip in_cidr "10.0.0.0/8"\n'
@@ -93,6 +93,7 @@ def test_expectations_see_defaults_lists_facts_and_late_attributes() -> None:
         'allow fs.move "/a/*"\nexpect deny fs.move "/a/b" to="/c/d"\nexpect allow fs.move "/a/b" to="/a/d"\n'
         'allow bank.transfer "acct/7"\nexpect allow bank.transfer "acct/7" amount=3\nexpect deny bank.transfer account="8"'
     )
+    assert len(found.rules) == 7
 
 
 def test_expectations_of_the_file_are_run_at_load() -> None:
@@ -127,5 +128,5 @@ def test_a_stack_has_a_bound() -> None:
 
 
 def test_a_policy_is_its_text_and_its_source() -> None:
-    assert Policy("x", source="a") == Policy("x", source="a", use={}.get)
+    assert Policy("x", source="a") == Policy("x", source="a", use=FILES.get)
     assert Policy("x").source == "policy"

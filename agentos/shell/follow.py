@@ -1,0 +1,167 @@
+"""`Follower`: watches one process tree until its root has ended, and sees that somebody answers its asks.
+
+    events --> Watch --> View                asks --> People                idle with an ask that nobody here answers --> stop, pending
+
+INVARIANT following-changes-nothing: a follower that stops, for whatever reason, ends no process; it only answers what it was told to.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import anyio
+
+from agentos.abi.values import Exit, ProcessInfo
+from agentos.errors import AgentOSError
+from agentos.kernel.ask import Ask
+from agentos.runtime.clock import SystemClock
+from agentos.shell.people import People
+from agentos.shell.views import View
+from agentos.shell.watch import Watch, denial_of
+
+if TYPE_CHECKING:
+    from agentos.abi.values import Event
+    from agentos.runtime.kernel import Kernel
+
+__all__ = ["Followed", "Follower"]
+
+_LOOK_S = 0.25
+_LOOK_SHARE = 10  # a look that takes long is taken less often: at most this part of the time
+_IDLE_LOOKS = 2  # looks in a row at which nothing of the tree runs, before it counts as waiting for people alone
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """How following ended: `exit` of the root, or None and the asks it waits for. `infos` is the whole tree, root first."""
+
+    pid: int
+    exit: Exit | None
+    infos: list[ProcessInfo]
+    asks: list[Ask] = field(default_factory=list)
+
+
+class Follower:
+    """Follows one tree.
+
+    Args:
+        kernel: The kernel that runs it, here or in another process.
+        people: Who answers asks.
+        view: Where it is shown.
+        watch: What is known of it.
+    """
+
+    def __init__(self, kernel: Kernel, people: People, view: View, watch: Watch) -> None:
+        self._kernel = kernel
+        self._people = people
+        self._view = view
+        self.watch = watch
+        self._clock = SystemClock()
+        self._asked: set[int] = set()
+        self._left: dict[int, Ask] = {}
+        self._stop = anyio.Event()
+
+    async def follow(self, pid: int, *, since: int, timeout_s: float | None = None) -> Followed:
+        """Follow a process to its end.
+
+        Args:
+            pid: The root.
+            since: Journal number before its first event of interest.
+            timeout_s: Seconds after which to stop.
+
+        Raises:
+            TimeoutError: it has not ended within `timeout_s` seconds; it was not touched.
+        """
+        self.watch.root = pid
+        self.watch.last_seq = since
+        exit_: Exit | None = None
+        await self._look(ended=True)
+        with anyio.fail_after(timeout_s):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._hear)
+                tasks.start_soon(self._keep_looking)
+                tasks.start_soon(self._stop_at_end, tasks.cancel_scope)
+                exit_ = await self._kernel.process(pid).wait()
+                tasks.cancel_scope.cancel()
+        await self._look(ended=True)
+        await self._catch_up()
+        asks = [] if exit_ is not None else [ask for ask in await self._kernel.asks() if ask.id in self._left]
+        return Followed(pid, exit_, sorted(self.watch.infos.values(), key=lambda info: info.pid), asks)
+
+    async def _stop_at_end(self, scope: anyio.CancelScope) -> None:
+        await self._stop.wait()
+        scope.cancel()
+
+    # --- hearing ------------------------------------------------------------------------------------------------------------
+
+    async def _hear(self) -> None:
+        """Take events, and again from the last one whenever the stream of them ended early."""
+        while True:
+            async for event in self._kernel.events(since=self.watch.last_seq):
+                for each in self.watch.hear(event):
+                    self._view.happened(each)
+            await anyio.sleep(_LOOK_S)
+
+    async def _catch_up(self) -> None:
+        """Take the events that were written between the last one heard and the end."""
+        with anyio.move_on_after(1.0):
+            last = max(self.watch.last_seq, self._end_seq())
+            while self.watch.last_seq < last:
+                async for event in self._kernel.events(since=self.watch.last_seq):
+                    for each in self.watch.hear(event):
+                        self._view.happened(each)
+                    if self.watch.last_seq >= last:
+                        return
+
+    def _end_seq(self) -> int:
+        core = getattr(self._kernel, "core", None)
+        return core.journal.head if core is not None else self.watch.last_seq
+
+    # --- looking ------------------------------------------------------------------------------------------------------------
+
+    async def _keep_looking(self) -> None:
+        idle = 0
+        async with anyio.create_task_group() as tasks:
+            while True:
+                before = self._clock.now()
+                await self._look(ended=self.watch.is_blind)
+                await self._see_asks(tasks.start_soon)
+                self._view.redraw(self.watch, self._clock.now())
+                idle = idle + 1 if self._left and self._is_idle() else 0
+                if idle >= _IDLE_LOOKS:
+                    self._stop.set()
+                await anyio.sleep(max(_LOOK_S, _LOOK_SHARE * (self._clock.now() - before)))
+
+    async def _look(self, *, ended: bool) -> None:
+        known = {pid for pid, info in self.watch.infos.items() if info.exit is None and pid not in self.watch.ended}
+        infos = await self._kernel.ps(all=ended)
+        if not ended and known - {info.pid for info in infos}:
+            infos = await self._kernel.ps(all=True)
+        self._view.begun(self.watch.see(infos))
+        for event in self.watch.recall():
+            self._view.happened(event)
+
+    def _is_idle(self) -> bool:
+        live = [info for info in self.watch.infos.values() if info.exit is None]
+        return all(info.state in ("waiting", "paused") for info in live)
+
+    # --- asks ---------------------------------------------------------------------------------------------------------------
+
+    async def _see_asks(self, start: Callable[..., None]) -> None:
+        pending = [ask for ask in await self._kernel.asks() if ask.pid in self.watch.infos]
+        self._left = {ask.id: ask for ask in pending if ask.id in self._left}
+        fresh = [ask for ask in pending if ask.id not in self._asked]
+        self._asked.update(ask.id for ask in fresh)
+        if fresh:
+            start(self._answer_all, fresh)
+
+    async def _answer_all(self, asks: list[Ask]) -> None:
+        for ask in asks:
+            if self._people.is_present and not self._people.knows(ask):
+                async with self._turn:
+                    with self._view.aside():
+                        await self._people.answer(self._kernel, ask)
+            elif not await self._people.answer(self._kernel, ask):
+                self._left[ask.id] = ask

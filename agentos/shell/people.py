@@ -1,0 +1,171 @@
+"""`People`: who answers the asks of a followed tree: rules that were approved ahead, then the person at the terminal, else nobody."""
+
+from __future__ import annotations
+
+import getpass
+import json
+from collections.abc import Callable, Sequence
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from agentos.errors import AgentOSError
+from agentos.kernel.ask import Ask
+from agentos.shell.askframe import framed
+from agentos.shell.escape import line
+
+if TYPE_CHECKING:
+    from agentos.runtime.kernel import Kernel
+
+__all__ = ["Interrupted", "People", "matches", "whoami"]
+
+_LOOK_S = 0.5
+
+
+class Interrupted(Exception):  # noqa: N818 - what the person did, not what went wrong
+    """Ctrl-C or Ctrl-D at a prompt: the command ends as if it had been interrupted."""
+
+
+def whoami() -> str:
+    """Return the name that answers are signed with."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "a person"
+
+
+def matches(ask: Ask, rule: str) -> bool:
+    """Say whether `--approve RULE` means the rule that asked: by its name, its ``file:line``, or that with less of the path."""
+    if ask.kind != "approval" or not rule or not ask.rule:
+        return False
+    return rule in (ask.rule_name, ask.rule) or PurePosixPath(ask.rule).match(rule)
+
+
+class People:
+    """Answers asks.
+
+    Args:
+        approve: Rules whose asks are approved ahead.
+        is_present: Whether a person sits at the terminal.
+        say: Writes a line to the person.
+    """
+
+    def __init__(self, approve: Sequence[str] = (), *, is_present: bool = False, say: Callable[[str], None] = print) -> None:
+        self.approve = tuple(approve)
+        self.is_present = is_present
+        self._say = say
+
+    async def answer(self, kernel: Kernel, ask: Ask) -> bool:
+        """Answer an ask. False when nobody here can; then it stays as it is.
+
+        Cancellation: an open question to the person is taken back and nothing is answered.
+        """
+        if any(matches(ask, rule) for rule in self.approve):
+            await kernel.answer(ask.id, "approve", by="--approve")
+            return True
+        if not self.is_present:
+            return False
+        for each in framed(ask):
+            self._say(each)
+        while True:
+            answer = await self._asked(kernel, ask)
+            if answer is None:
+                return True
+            verdict, more = answer
+            try:
+                await kernel.answer(ask.id, verdict, by=whoami(), **more)
+            except AgentOSError as error:
+                self._say(line(f"not taken: {error.message}" + (f"; {error.hint}" if error.hint else "")))
+                continue
+            return True
+
+    async def _asked(self, kernel: Kernel, ask: Ask) -> tuple[str, dict[str, Any]] | None:
+        """Ask the person until there is an answer; None when somebody else answered meanwhile, or it was withdrawn."""
+        found: tuple[str, dict[str, Any]] | None = None
+        gone = False
+
+        async def question() -> None:
+            nonlocal found
+            while found is None:
+                found = await _QUESTIONS.get(ask.kind, _approval)(self._say)
+            tasks.cancel_scope.cancel()
+
+        async def look() -> None:
+            nonlocal gone
+            while any(each.id == ask.id for each in await kernel.asks()):
+                await anyio.sleep(_LOOK_S)
+            gone = found is None
+            tasks.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(question)
+            tasks.start_soon(look)
+        if gone:
+            self._say(f"ask {ask.id} is settled elsewhere")
+        return found
+
+
+Say = Callable[[str], None]
+
+
+async def _read(prompt: str) -> str:
+    """Read a line from the terminal; cancelling takes the prompt back.
+
+    Raises:
+        Interrupted: Ctrl-C or Ctrl-D at the prompt.
+    """
+    from prompt_toolkit import PromptSession  # noqa: PLC0415 - only a person at a terminal needs it
+
+    session: PromptSession[str] = PromptSession(interrupt_exception=Interrupted, eof_exception=Interrupted)
+    return (await session.prompt_async(prompt)).strip()
+
+
+async def _reason() -> dict[str, Any]:
+    reason = await _read("reason (may be empty): ")
+    return {"reason": reason} if reason else {}
+
+
+async def _approval(say: Say) -> tuple[str, dict[str, Any]] | None:
+    choice = await _read("[a]pprove, [d]eny, [e]dit? ")
+    if choice in ("a", "approve", "y", "yes"):
+        return "approve", {}
+    if choice in ("d", "deny", "n", "no"):
+        return "deny", await _reason()
+    if choice in ("e", "edit"):
+        changed = _object(await _read('arguments to change, as JSON, for example {"path": "/b.md"}: '))
+        if changed is not None:
+            return "approve", {"edit": changed}
+        say("that is no JSON object")
+    return None
+
+
+async def _question(say: Say) -> tuple[str, dict[str, Any]] | None:
+    del say
+    reply = await _read("answer (empty: refuse to answer): ")
+    return ("approve", {"value": reply}) if reply else ("deny", await _reason())
+
+
+async def _unknown(say: Say) -> tuple[str, dict[str, Any]] | None:
+    choice = await _read("it may have happened. [h]appened, [r]un again, [f]ail? ")
+    if choice in ("r", "run"):
+        return "approve", {}
+    if choice in ("f", "fail", "d", "deny"):
+        return "deny", await _reason()
+    if choice in ("h", "happened"):
+        try:
+            return "approve", {"value": json.loads(await _read("its result, as JSON: "))}
+        except ValueError:
+            say("that is no JSON")
+    return None
+
+
+def _object(text: str) -> dict[str, Any] | None:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+_QUESTIONS = {"question": _question, "unknown_outcome": _unknown}

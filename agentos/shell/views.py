@@ -1,0 +1,171 @@
+"""Views: how a followed tree is shown while it runs. Both write to stderr; the result is somebody else's.
+
+    Lines   one plain line per noteworthy event, for pipes and logs
+    Live    a calm table of the processes that live, redrawn four times a second, with denials and answers as lines above it
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from agentos.abi.values import Event, ProcessInfo
+from agentos.shell import words
+from agentos.shell.escape import line
+from agentos.shell.watch import Watch, told
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+__all__ = ["Lines", "Live", "View"]
+
+_SHOWN_LIVE: Final = frozenset({"denied", "answered", "withdrawn", "slow", "call", "started"})
+_ROWS_MAX: Final = 30
+_STYLES: Final = {"running": "green", "ready": "green", "waiting": "yellow", "paused": "magenta", "exited": "dim", "failed": "red", "killed": "red"}
+
+
+class View(Protocol):
+    """Something that shows a followed tree."""
+
+    def begun(self, infos: Iterable[ProcessInfo]) -> None:
+        """Show processes that were not known before."""
+
+    def happened(self, event: Event) -> None:
+        """Show an event."""
+
+    def redraw(self, watch: Watch, now: float) -> None:
+        """Show the tree as it is now."""
+
+    def say(self, text: str) -> None:
+        """Write one line that stays."""
+
+    def aside(self) -> AbstractContextManager[Any]:
+        """Keep still while a person is asked something."""
+
+    def close(self) -> None:
+        """Stop drawing."""
+
+
+class _Still(AbstractContextManager[None]):
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        return None
+
+
+class Lines:
+    """Plain lines."""
+
+    def __init__(self) -> None:
+        self._spawned: set[int] = set()
+
+    def begun(self, infos: Iterable[ProcessInfo]) -> None:
+        """Say who started, once each."""
+        for info in infos:
+            if info.pid not in self._spawned:
+                self._spawned.add(info.pid)
+                self.say(f"spawned   pid {info.pid} {words.label(info)}" + (f"  by pid {info.ppid}" if info.ppid else ""))
+
+    def happened(self, event: Event) -> None:
+        """Say what happened."""
+        if event.kind != "spawned":
+            self.say(told(event))
+
+    def redraw(self, watch: Watch, now: float) -> None:
+        """Do nothing: a line that was written stays as it is."""
+
+    def say(self, text: str) -> None:
+        """Write a line."""
+        print(line(text), file=sys.stderr, flush=True)
+
+    def aside(self) -> AbstractContextManager[Any]:
+        """Do nothing."""
+        return _Still()
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class Live:
+    """A live table on the terminal behind stderr."""
+
+    def __init__(self) -> None:
+        from rich.console import Console  # noqa: PLC0415 - only terminals need it
+        from rich.live import Live as RichLive  # noqa: PLC0415
+
+        self._console: Console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+        self._live = RichLive(console=self._console, auto_refresh=False, transient=True)
+        self._live.start()
+
+    def begun(self, infos: Iterable[ProcessInfo]) -> None:
+        """Do nothing: the table shows them."""
+
+    def happened(self, event: Event) -> None:
+        """Write what stays of interest above the table."""
+        if event.kind in _SHOWN_LIVE:
+            self._print(told(event), {"denied": "red", "answered": "cyan"}.get(event.kind, ""))
+
+    def redraw(self, watch: Watch, now: float) -> None:
+        """Draw the table."""
+        self._live.update(_table(watch, now, self._console.size.height), refresh=True)
+
+    def say(self, text: str) -> None:
+        """Write a line above the table."""
+        self._print(text, "")
+
+    def aside(self) -> AbstractContextManager[Any]:
+        """Take the table away until the block is left."""
+        return _Aside(self._live)
+
+    def close(self) -> None:
+        """Take the table away."""
+        self._live.stop()
+
+    def _print(self, text: str, style: str) -> None:
+        from rich.text import Text  # noqa: PLC0415 - only terminals need it
+
+        self._console.print(Text(line(text), style=style), soft_wrap=True)
+
+
+class _Aside(AbstractContextManager[None]):
+    def __init__(self, live: Any) -> None:
+        self._live = live
+
+    def __enter__(self) -> None:
+        from rich.text import Text  # noqa: PLC0415 - only terminals need it
+
+        self._live.update(Text(""), refresh=True)
+        self._live.stop()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._live.start()
+
+
+def _table(watch: Watch, now: float, height: int) -> RenderableType:
+    from rich.table import Table  # noqa: PLC0415 - only terminals need it
+    from rich.text import Text  # noqa: PLC0415
+
+    living = [info for info in watch.infos.values() if info.exit is None and info.pid not in watch.ended]
+    rows_max = max(3, min(_ROWS_MAX, height - 6))
+    denied: dict[int, int] = {}
+    for denial in watch.denials.values():
+        denied[denial.pid] = denied.get(denial.pid, 0) + 1
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for _ in range(5):
+        table.add_column(no_wrap=True)
+    for info in living[:rows_max]:
+        state = info.state if not info.waiting_on else f"{info.state} on {', '.join(info.waiting_on)}"
+        table.add_row(
+            Text(f"pid {info.pid}", style="bold"), Text(line(words.label(info))), Text(line(state), style=_STYLES.get(info.state, "")),
+            Text(words.cost({**info.usage, "wall_s": now - info.created})),
+            Text(f"{denied[info.pid]} denied" if info.pid in denied else "", style="red"),
+        )  # fmt: skip
+    root = watch.infos.get(watch.root)
+    calls = words.amount(root.usage.get("calls", 0)) if root else "0"
+    more = f", {len(living) - rows_max} not shown" if len(living) > rows_max else ""
+    table.caption = Text(
+        f"{len(living)} processes live{more}, {len(watch.infos) - len(living)} ended, {calls} calls, {len(watch.denials)} denied", style="dim"
+    )
+    table.caption_justify = "left"
+    return table
