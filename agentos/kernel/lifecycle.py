@@ -136,31 +136,46 @@ def _within(specs: list[CapSpec], bounds: list[list[CapSpec]], image: AgentImage
     An image that requests nothing bounds nothing: what it is given is up to the giver.
     """
     for bound in bounds:
-        if all(any(spec.text == whole.text for whole in bound) for spec in specs):
-            continue
-        specs = [_common(part, bound, image) for spec in specs for part in spec.split()]
+        specs = [common for spec in specs for common in _common(spec, bound, image)]
     return specs
 
 
-def _common(part: CapSpec, bound: list[CapSpec], image: AgentImage) -> CapSpec:
-    for allowed in (one for whole in bound for one in whole.split() if one.ops & part.ops):
-        narrowed = _narrower(part, allowed)
-        if narrowed is not None:
-            return narrowed
-    raise Denied(
-        "capability",
-        f"image `{image.ref}` does not request `{part.text}`",
-        hint="add it to the manifest's capabilities, or grant it to the running process",
-    )
+def _common(spec: CapSpec, bound: list[CapSpec], image: AgentImage) -> list[CapSpec]:
+    """Return what a grant has in common with what an image requests.
+
+    That is the grant where one request contains it, else, op by op, the requests that it contains. Counted uses are never multiplied:
+    a grant that would have to be cut into several is refused.
+    """
+    whole = next((found for allowed in bound if (found := _contained(spec, allowed)) is not None), None)
+    if whole is not None:
+        return [whole]
+    common = [one for part in spec.split() for one in _common_part(part, bound, image)]
+    if len(common) > 1 and spec.uses is not None:
+        raise Denied("capability", f"`{spec.text}` counts uses over what are several requests of `{image.ref}`", hint="grant each by itself")
+    return common
 
 
-def _narrower(part: CapSpec, bound: CapSpec) -> CapSpec | None:
-    for outer, inner in ((bound, part), (part, bound)):
-        try:
-            return outer.narrow(inner)
-        except Denied:
-            continue
-    return None
+def _common_part(part: CapSpec, bound: list[CapSpec], image: AgentImage) -> list[CapSpec]:
+    requests = [one for whole in bound for one in (whole, *whole.split()) if one.ops & part.ops]
+    whole = next((found for allowed in requests if (found := _contained(part, allowed)) is not None), None)
+    if whole is not None:
+        return [whole]
+    common = [one for one in (_contained(allowed, part) for allowed in requests) if one is not None]
+    if not common:
+        raise Denied(
+            "capability",
+            f"image `{image.ref}` does not request `{part.text}`",
+            hint="add it to the manifest's capabilities, or grant it to the running process",
+        )
+    return common
+
+
+def _contained(inner: CapSpec, outer: CapSpec) -> CapSpec | None:
+    """Return what is left of `inner` within `outer`, None when it is wider."""
+    try:
+        return inner.within(outer)
+    except Denied:
+        return None
 
 
 def _by_parent(core: Core, parent: AgentProcess, spec: CapSpec, now: float) -> list[CapSpec]:
@@ -168,9 +183,10 @@ def _by_parent(core: Core, parent: AgentProcess, spec: CapSpec, now: float) -> l
     try:
         core.caps.find_parent(parent, spec, now)
     except Denied:
-        if len(spec.ops) == 1:
+        parts = spec.split()
+        if len(parts) == 1:
             raise
-        return spec.split()
+        return parts
     return [spec]
 
 
@@ -252,7 +268,7 @@ def exec_image(
     replaced = record.seq
     requested = [spec for text in image.capabilities for spec in parse_capability(text, core.ops).split()]
     for cap in list(process.caps.values()):
-        if not any(_narrower(part, bound) for part in cap.spec.split() for bound in requested if bound.ops & part.ops):
+        if not all(any(_contained(part, bound) for bound in requested) for part in cap.spec.split()):
             core.caps.revoke(cap, changes, "dropped")
     for layer in image_layers(core, image):
         core.layers.keep(layer, changes)

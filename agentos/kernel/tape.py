@@ -44,10 +44,12 @@ class Tape:
     def __init__(self) -> None:
         self._calls: dict[str, Recorded] = {}
         self.size = 0
+        self._pid = 0
 
     def read(self, reader: _Reader, pid: int, after_seq: int, upto: int | None = None) -> Tape:
         """Read the rows of `pid` after `after_seq` (and not after `upto`)."""
         heads: dict[int, Recorded] = {}
+        self._pid = pid
         while True:
             rows = reader.tape(pid, after_seq, REPLAY_CACHE_ROWS, upto)
             for row in rows:
@@ -84,7 +86,7 @@ class Tape:
             self._check_caught_up(number, op)
             return None
         head = recorded.head
-        if head.op != op or (head.digest != digest and not _is_inherited(head, args)):
+        if head.op != op or (head.digest != digest and not _is_inherited(head, args, self._pid)):
             raise Invalid("state", _difference(number, head, op, args), hint=_DIVERGED, where=f"call {number}", seq=head.seq)
         del self._calls[number]
         return recorded
@@ -121,17 +123,20 @@ class Tape:
 _DIVERGED = "a durable program must make the same calls when it runs again: take time, randomness and input from syscalls, not from outside"
 
 
-def _is_inherited(head: Row, args: dict[str, Any]) -> bool:
-    """Say whether a fork repeats a call of its parent: where the parent named its own namespace, the child names its own."""
+def _is_inherited(head: Row, args: dict[str, Any], pid: int) -> bool:
+    """Say whether fork `pid` repeats a call of its parent: where the parent named its own namespace, the child names its own."""
+    if head.pid == pid:
+        return False
     recorded, made = decode(head.args), plain(args)
-    own = f"proc/{head.pid}"
     return recorded.keys() == made.keys() and all(
-        recorded[name] == value or (_has_own(recorded[name], own) and _has_own(value, "proc/")) for name, value in made.items()
+        recorded[name] == value or _in_own(recorded[name], head.pid) == _in_own(value, pid) != "" for name, value in made.items()
     )
 
 
-def _has_own(value: Any, own: str) -> bool:
-    return isinstance(value, str) and f"{value}/".startswith(f"{own}/".replace("//", "/"))
+def _in_own(value: Any, pid: int) -> str:
+    """Return the part of a name that lies in the namespace of a process, "" when it does not lie there."""
+    own = f"proc/{pid}/"
+    return f"{value}/".removeprefix(own[:-1]) if isinstance(value, str) and f"{value}/".startswith(own) else ""
 
 
 def _difference(number: str, head: Row, op: str, args: dict[str, Any]) -> str:

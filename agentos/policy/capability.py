@@ -114,9 +114,24 @@ class CapSpec:
         result = self._narrowed[child.text] = named(replace(child, tests=joined((*self.tests, *child.tests)), text=""))
         return result
 
+    def within(self, bound: CapSpec) -> CapSpec:
+        """Return what `narrow` leaves of this within `bound`, with the smaller uses, lifetime and depth of the two.
+
+        Raises:
+            Denied: `denied.capability`, this is wider than `bound`.
+        """
+        narrowed = bound.narrow(self)
+        uses, ttl_s, depth = (
+            min((value for value in pair if value is not None), default=None)
+            for pair in ((self.uses, bound.uses), (self.ttl_s, bound.ttl_s), (self.depth, bound.depth))
+        )
+        if (uses, ttl_s, depth) == (narrowed.uses, narrowed.ttl_s, narrowed.depth):
+            return narrowed
+        return named(replace(narrowed, uses=None if uses is None else int(uses), ttl_s=ttl_s, depth=None if depth is None else int(depth)))
+
     def split(self) -> list[CapSpec]:
-        """Return one capability per op, which together cover what this one does."""
-        if len(self.ops) == 1:
+        """Return one capability per op, which together cover what this one does; counted uses belong to the whole and keep it whole."""
+        if len(self.ops) == 1 or self.uses is not None:
             return [self]
         return [named(replace(self, ops=frozenset({op}), text="")) for op in sorted(self.ops)]
 

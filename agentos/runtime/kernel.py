@@ -13,7 +13,7 @@ import anyio.to_thread
 from agentos.abi.image import AgentImage
 from agentos.abi.records import AccountRecord, AskRecord, Change, ProcessRecord
 from agentos.abi.values import CapInfo, Event, ProcessInfo
-from agentos.errors import Invalid
+from agentos.errors import AgentOSError, Invalid
 from agentos.kernel.ask import Answer, Ask, as_ask
 from agentos.kernel.core import Core
 from agentos.kernel.event import event_of
@@ -91,7 +91,12 @@ class Kernel:
             layers=[core.layers.compile(p) for p in as_policies(policy)], budget=budget, name=name, weight=weight,
             deadline=core.clock.now() + deadline_s if deadline_s is not None else 0.0, options={"snapshot": snapshot},
         )  # fmt: skip
-        process = spawn(core, found, birth, above, changes)
+        try:
+            process = spawn(core, found, birth, above, changes)
+        except AgentOSError:
+            if changes:  # the image is registered all the same
+                core.note(0, "image", {"image": found.ref, "digest": found.digest}, changes)
+            raise
         seq = core.note(
             process.pid, "spawned", {"image": found.ref, "parent": process.record.ppid, "name": process.record.name}, changes
         )

@@ -145,7 +145,6 @@ class Link:
     async def close(self) -> None:
         """Close every connection; what waits ends with `unavailable.cancelled`. Idempotent."""
         self._lose()
-        self._unsent.close()
         for stream in (*self._streams, self._connection.stream):
             await anyio.aclose_forcefully(stream)
 
@@ -202,12 +201,13 @@ class Link:
             self._lose()
 
     async def _write(self) -> None:
-        async for data in self._unsent:
-            try:
-                await self._connection.stream.send(data)
-            except _LOST:
-                self._lose()
-                return
+        with self._unsent:
+            async for data in self._unsent:
+                try:
+                    await self._connection.stream.send(data)
+                except _LOST:
+                    self._lose()
+                    return
 
     def _lose(self) -> None:
         self._closed = True

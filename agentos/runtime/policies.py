@@ -29,7 +29,15 @@ def read_policy(path: str | Path) -> Policy:
         ) from error
     if len(data) > POLICY_BYTES_MAX:
         raise Invalid("policy", f"policy `{path}` has {len(data)} bytes, {POLICY_BYTES_MAX} at most", where=str(path))
-    return Policy(text, source=str(path))
+    return Policy(text, source=str(path), use=lambda name: _beside(path, name))
+
+
+def _beside(path: Path, name: str) -> str | None:
+    """Read a file that a policy uses: one in its own folder, or None."""
+    used = path.parent / name
+    if "/" in name or used.is_symlink() or not used.is_file():
+        return None
+    return used.read_text()
 
 
 def as_policies(policy: Any) -> list[Policy]:

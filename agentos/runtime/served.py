@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from inspect import isawaitable
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -20,6 +20,9 @@ from agentos.runtime.kernel import Kernel
 from agentos.runtime.process import Process
 
 __all__ = ["METHODS", "Broken", "Method", "find"]
+
+
+_Number = Annotated[int, msgspec.Meta(ge=0, lt=2**63)]
 
 
 class Broken(Exception):
@@ -38,7 +41,7 @@ class _Spawn(_Arguments):
     image: Any
     goal: Any = None
     args: dict[str, Any] | None = None
-    parent: int | None = None
+    parent: _Number | None = None
     grant: list[str] | None = None
     policy: Any = None
     budget: dict[str, Any] | None = None
@@ -57,20 +60,20 @@ class _Ps(_Arguments):
 
 
 class _Pid(_Arguments):
-    pid: int | None = None
+    pid: _Number | None = None
 
 
 class _Grant(_Arguments):
-    pid: int
+    pid: _Number
     text: str
 
 
 class _Cap(_Arguments):
-    cap: int
+    cap: _Number
 
 
 class _Check(_Arguments):
-    pid: int
+    pid: _Number
     op: str
     args: dict[str, Any] = {}
 
@@ -80,7 +83,7 @@ class _Asks(_Arguments):
 
 
 class _Answer(_Arguments):
-    ask_id: int
+    ask_id: _Number
     verdict: str
     by: str
     scope: str = "once"
@@ -90,8 +93,8 @@ class _Answer(_Arguments):
 
 
 class _Audit(_Arguments):
-    since: int = 0
-    pid: int | None = None
+    since: _Number = 0
+    pid: _Number | None = None
     op: str | None = None
     outcome: str | None = None
 
@@ -101,7 +104,7 @@ class _Head(_Arguments):
 
 
 class _Since(_Arguments):
-    since: int | None = None
+    since: _Number | None = None
 
 
 class _Timeout(_Arguments):

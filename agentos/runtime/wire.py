@@ -22,7 +22,7 @@ from datetime import datetime
 from decimal import Decimal
 from importlib import import_module
 from pathlib import Path, PosixPath
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -51,7 +51,7 @@ class Request(msgspec.Struct, forbid_unknown_fields=True):
 
     id: int | None = None
     method: str = ""
-    pid: int | None = None
+    pid: Annotated[int, msgspec.Meta(ge=0, lt=2**63)] | None = None
     args: dict[str, Any] = {}
     cancel: int | None = None
 

@@ -33,7 +33,7 @@ def subject(ask: Ask) -> str:
     if ask.kind == "question":
         return words.quoted(ask.args.get("question", ""), 60)
     summary = ask.preview.get("summary") if isinstance(ask.preview, dict) else None
-    return f"{ask.op} {words.quoted(summary if summary else ask.args, 60)}"
+    return f"{ask.op} {words.quoted(summary or ask.args, 60)}"
 
 
 def framed(ask: Ask, *, lines_max: int = _LINES_MAX) -> list[str]:

@@ -8,21 +8,24 @@ INVARIANT following-changes-nothing: a follower that stops, for whatever reason,
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import anyio
 
 from agentos.abi.values import Exit, ProcessInfo
-from agentos.errors import AgentOSError
 from agentos.kernel.ask import Ask
 from agentos.runtime.clock import SystemClock
+from agentos.shell import words
 from agentos.shell.people import People
 from agentos.shell.views import View
-from agentos.shell.watch import Watch, denial_of
+from agentos.shell.watch import Denial, Watch
 
 if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
     from agentos.abi.values import Event
     from agentos.runtime.kernel import Kernel
 
@@ -30,6 +33,7 @@ __all__ = ["Followed", "Follower"]
 
 _LOOK_S = 0.25
 _LOOK_SHARE = 10  # a look that takes long is taken less often: at most this part of the time
+_REST_S = 0.5
 _IDLE_LOOKS = 2  # looks in a row at which nothing of the tree runs, before it counts as waiting for people alone
 
 
@@ -61,15 +65,17 @@ class Follower:
         self._clock = SystemClock()
         self._asked: set[int] = set()
         self._left: dict[int, Ask] = {}
+        self._one_at_a_time = anyio.Lock()
         self._stop = anyio.Event()
 
-    async def follow(self, pid: int, *, since: int, timeout_s: float | None = None) -> Followed:
+    async def follow(self, pid: int, *, since: int, timeout_s: float | None = None, resumed: bool = False) -> Followed:
         """Follow a process to its end.
 
         Args:
             pid: The root.
             since: Journal number before its first event of interest.
             timeout_s: Seconds after which to stop.
+            resumed: Show first what was denied before `since`.
 
         Raises:
             TimeoutError: it has not ended within `timeout_s` seconds; it was not touched.
@@ -78,6 +84,8 @@ class Follower:
         self.watch.last_seq = since
         exit_: Exit | None = None
         await self._look(ended=True)
+        if resumed:
+            await self._tell_earlier_denials(since)
         with anyio.fail_after(timeout_s):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._hear)
@@ -86,7 +94,8 @@ class Follower:
                 exit_ = await self._kernel.process(pid).wait()
                 tasks.cancel_scope.cancel()
         await self._look(ended=True)
-        await self._catch_up()
+        await self._hear_the_rest()
+        await self._look(ended=True)
         asks = [] if exit_ is not None else [ask for ask in await self._kernel.asks() if ask.id in self._left]
         return Followed(pid, exit_, sorted(self.watch.infos.values(), key=lambda info: info.pid), asks)
 
@@ -99,25 +108,35 @@ class Follower:
     async def _hear(self) -> None:
         """Take events, and again from the last one whenever the stream of them ended early."""
         while True:
-            async for event in self._kernel.events(since=self.watch.last_seq):
-                for each in self.watch.hear(event):
-                    self._view.happened(each)
+            async with aclosing(self._events()) as events:
+                async for event in events:
+                    self._take(event)
             await anyio.sleep(_LOOK_S)
 
-    async def _catch_up(self) -> None:
-        """Take the events that were written between the last one heard and the end."""
-        with anyio.move_on_after(1.0):
-            last = max(self.watch.last_seq, self._end_seq())
-            while self.watch.last_seq < last:
-                async for event in self._kernel.events(since=self.watch.last_seq):
-                    for each in self.watch.hear(event):
-                        self._view.happened(each)
-                    if self.watch.last_seq >= last:
-                        return
-
-    def _end_seq(self) -> int:
+    async def _hear_the_rest(self) -> None:
+        """Take the events that were written between the last one heard and the end, while they come."""
         core = getattr(self._kernel, "core", None)
-        return core.journal.head if core is not None else self.watch.last_seq
+        last = core.journal.head if core is not None else math.inf
+        with anyio.move_on_after(_REST_S):
+            async with aclosing(self._events()) as events:
+                while self.watch.last_seq < last and (core is not None or self.watch.root not in self.watch.ended):
+                    self._take(await anext(events))
+
+    def _events(self) -> AsyncGenerator[Event, None]:
+        return cast("AsyncGenerator[Event, None]", self._kernel.events(since=self.watch.last_seq))
+
+    def _take(self, event: Event) -> None:
+        for each in self.watch.hear(event):
+            self._view.happened(each)
+
+    async def _tell_earlier_denials(self, since: int) -> None:
+        for pid in list(self.watch.infos):
+            async for entry in self._kernel.audit(pid=pid, outcome="denied"):
+                if entry.seq <= since:
+                    resource = words.quoted(entry.resource, 200)
+                    self.watch.denials[entry.seq] = Denial(entry.seq, pid, entry.op, resource, entry.code, entry.rule)
+        for seq in sorted(self.watch.denials):
+            self._view.say(f"{self.watch.denials[seq]}  (before)")
 
     # --- looking ------------------------------------------------------------------------------------------------------------
 
@@ -127,7 +146,7 @@ class Follower:
             while True:
                 before = self._clock.now()
                 await self._look(ended=self.watch.is_blind)
-                await self._see_asks(tasks.start_soon)
+                await self._see_asks(tasks)
                 self._view.redraw(self.watch, self._clock.now())
                 idle = idle + 1 if self._left and self._is_idle() else 0
                 if idle >= _IDLE_LOOKS:
@@ -149,19 +168,21 @@ class Follower:
 
     # --- asks ---------------------------------------------------------------------------------------------------------------
 
-    async def _see_asks(self, start: Callable[..., None]) -> None:
+    async def _see_asks(self, tasks: TaskGroup) -> None:
         pending = [ask for ask in await self._kernel.asks() if ask.pid in self.watch.infos]
         self._left = {ask.id: ask for ask in pending if ask.id in self._left}
         fresh = [ask for ask in pending if ask.id not in self._asked]
         self._asked.update(ask.id for ask in fresh)
-        if fresh:
-            start(self._answer_all, fresh)
-
-    async def _answer_all(self, asks: list[Ask]) -> None:
-        for ask in asks:
-            if self._people.is_present and not self._people.knows(ask):
-                async with self._turn:
-                    with self._view.aside():
-                        await self._people.answer(self._kernel, ask)
-            elif not await self._people.answer(self._kernel, ask):
+        for ask in fresh:
+            if self._people.has_approved(ask):
+                await self._people.approve(self._kernel, ask)
+            elif self._people.is_present:
+                tasks.start_soon(self._consult, ask)
+            else:
                 self._left[ask.id] = ask
+
+    async def _consult(self, ask: Ask) -> None:
+        """Ask the person, one question at a time."""
+        async with self._one_at_a_time:
+            with self._view.aside():
+                await self._people.consult(self._kernel, ask)

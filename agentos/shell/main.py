@@ -74,7 +74,7 @@ def _end_of(group: BaseExceptionGroup[BaseException], words: list[str], meta: di
 def _invoke(root: Any, words: list[str], meta: dict[str, Any]) -> Any:
     """Parse and run. The context's `meta` is shared, so that errors can be told in the command's own way."""
     if "_AGENTOS_COMPLETE" in os.environ:
-        from typer.completion import completion_init  # noqa: PLC0415 - a shell asks for completions
+        from typer.completion import completion_init  # type: ignore[attr-defined]  # noqa: PLC0415 - a shell asks for completions
 
         completion_init()
         return root.main(words, prog_name="agentos", standalone_mode=True)
@@ -95,8 +95,8 @@ def _fail(words: list[str], meta: dict[str, Any], error: AgentOSError) -> int:
 
 def _interrupted(meta: dict[str, Any]) -> int:
     shell = meta.get("shell")
-    for text in shell.parting if shell is not None else ():
-        shell.output.note(text)
+    if shell is not None:
+        shell.output.note("\n".join(shell.parting))
     return status.INTERRUPTED
 
 

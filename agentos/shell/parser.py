@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+import agentos
 from agentos.abi.op import closest
 from agentos.errors import Invalid
 from agentos.shell.context import Shell
@@ -94,20 +95,22 @@ def _group(words: tuple[str, ...]) -> Any:
     return group
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"agentos {agentos.__version__}")
+        raise typer.Exit
+
+
 def _root(
     ctx: typer.Context,
     output: OutputOption = None,
     store: StoreOption = None,
     workspace: WorkspaceOption = None,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)] = False,
 ) -> None:
     """Run LLM agents as processes: capabilities, policies, durable approvals, a journal of everything."""
+    del version
     ctx.obj = {"output": output, "store": store, "workspace": workspace}
-    if version:
-        from agentos import __version__  # noqa: PLC0415
-
-        typer.echo(f"agentos {__version__}")
-        raise typer.Exit
 
 
 def _entry(function: Callable[..., Any]) -> Callable[..., int]:
@@ -117,7 +120,7 @@ def _entry(function: Callable[..., Any]) -> Callable[..., int]:
     @wraps(function)
     def entry(ctx: typer.Context, **values: Any) -> int:
         before = ctx.obj or {}
-        common = {name: values.pop(name) if values[name] is not None else values.pop(name) or before.get(name) for name in _COMMON}
+        common = {name: before.get(name) if (own_value := values.pop(name)) is None else own_value for name in _COMMON}
         shell = Shell(
             Output(common["output"] or Format.TABLE), store=common["store"], workspace=common["workspace"],
             argv=ctx.find_root().meta.get("argv", ()),
@@ -131,7 +134,7 @@ def _entry(function: Callable[..., Any]) -> Callable[..., int]:
     parameters = [context, *(parameter.replace(kind=keyword) for parameter in own), *common]
     entry.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     entry.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    del entry.__wrapped__  # type: ignore[attr-defined]
+    del entry.__wrapped__
     return entry
 
 

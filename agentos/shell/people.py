@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import getpass
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from agentos.errors import AgentOSError
+from agentos.errors import Invalid
 from agentos.kernel.ask import Ask
 from agentos.shell.askframe import framed
 from agentos.shell.escape import line
@@ -23,7 +24,7 @@ __all__ = ["Interrupted", "People", "matches", "whoami"]
 _LOOK_S = 0.5
 
 
-class Interrupted(Exception):  # noqa: N818 - what the person did, not what went wrong
+class Interrupted(Exception):
     """Ctrl-C or Ctrl-D at a prompt: the command ends as if it had been interrupted."""
 
 
@@ -42,6 +43,16 @@ def matches(ask: Ask, rule: str) -> bool:
     return rule in (ask.rule_name, ask.rule) or PurePosixPath(ask.rule).match(rule)
 
 
+@contextmanager
+def suppress_settled() -> Iterator[None]:
+    """Take it well when an ask is settled already: then there is nothing left to do."""
+    try:
+        yield
+    except Invalid as error:
+        if error.code != "invalid.state":
+            raise
+
+
 class People:
     """Answers asks.
 
@@ -51,34 +62,38 @@ class People:
         say: Writes a line to the person.
     """
 
-    def __init__(self, approve: Sequence[str] = (), *, is_present: bool = False, say: Callable[[str], None] = print) -> None:
-        self.approve = tuple(approve)
+    def __init__(self, approve: Sequence[str] = (), *, is_present: bool = False, say: Callable[[str], None]) -> None:
+        self._rules = tuple(approve)
         self.is_present = is_present
         self._say = say
 
-    async def answer(self, kernel: Kernel, ask: Ask) -> bool:
-        """Answer an ask. False when nobody here can; then it stays as it is.
+    def has_approved(self, ask: Ask) -> bool:
+        """Say whether the rule that asked was approved ahead."""
+        return any(matches(ask, rule) for rule in self._rules)
 
-        Cancellation: an open question to the person is taken back and nothing is answered.
-        """
-        if any(matches(ask, rule) for rule in self.approve):
+    async def approve(self, kernel: Kernel, ask: Ask) -> None:
+        """Answer an ask whose rule was approved ahead; somebody else may have been faster, which settles it too."""
+        with suppress_settled():
             await kernel.answer(ask.id, "approve", by="--approve")
-            return True
-        if not self.is_present:
-            return False
+
+    async def consult(self, kernel: Kernel, ask: Ask) -> None:
+        """Show an ask to the person at the terminal, until there is an answer from them or from elsewhere.
+
+        Raises:
+            Interrupted: they pressed Ctrl-C; nothing was answered.
+
+        Cancellation: the open question is taken back and nothing is answered.
+        """
         for each in framed(ask):
             self._say(each)
-        while True:
-            answer = await self._asked(kernel, ask)
-            if answer is None:
-                return True
+        while (answer := await self._asked(kernel, ask)) is not None:
             verdict, more = answer
             try:
                 await kernel.answer(ask.id, verdict, by=whoami(), **more)
-            except AgentOSError as error:
+            except Invalid as error:
                 self._say(line(f"not taken: {error.message}" + (f"; {error.hint}" if error.hint else "")))
                 continue
-            return True
+            return
 
     async def _asked(self, kernel: Kernel, ask: Ask) -> tuple[str, dict[str, Any]] | None:
         """Ask the person until there is an answer; None when somebody else answered meanwhile, or it was withdrawn."""

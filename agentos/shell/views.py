@@ -1,15 +1,14 @@
 """Views: how a followed tree is shown while it runs. Both write to stderr; the result is somebody else's.
 
-    Lines   one plain line per noteworthy event, for pipes and logs
-    Live    a calm table of the processes that live, redrawn four times a second, with denials and answers as lines above it
+Lines   one plain line per noteworthy event, for pipes and logs
+Live    a calm table of the processes that live, redrawn four times a second, with denials and answers as lines above it
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
-from types import TracebackType
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from agentos.abi.values import Event, ProcessInfo
@@ -24,7 +23,7 @@ __all__ = ["Lines", "Live", "View"]
 
 _SHOWN_LIVE: Final = frozenset({"denied", "answered", "withdrawn", "slow", "call", "started"})
 _ROWS_MAX: Final = 30
-_STYLES: Final = {"running": "green", "ready": "green", "waiting": "yellow", "paused": "magenta", "exited": "dim", "failed": "red", "killed": "red"}
+_STYLES: Final = {"running": "green", "ready": "green", "waiting": "yellow", "paused": "magenta"}
 
 
 class View(Protocol):
@@ -47,11 +46,6 @@ class View(Protocol):
 
     def close(self) -> None:
         """Stop drawing."""
-
-
-class _Still(AbstractContextManager[None]):
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        return None
 
 
 class Lines:
@@ -81,7 +75,7 @@ class Lines:
 
     def aside(self) -> AbstractContextManager[Any]:
         """Do nothing."""
-        return _Still()
+        return nullcontext()
 
     def close(self) -> None:
         """Do nothing."""
@@ -97,6 +91,7 @@ class Live:
         self._console: Console = Console(stderr=True, highlight=False, markup=False, emoji=False)
         self._live = RichLive(console=self._console, auto_refresh=False, transient=True)
         self._live.start()
+        self._held: list[tuple[str, str]] | None = None
 
     def begun(self, infos: Iterable[ProcessInfo]) -> None:
         """Do nothing: the table shows them."""
@@ -108,38 +103,46 @@ class Live:
 
     def redraw(self, watch: Watch, now: float) -> None:
         """Draw the table."""
-        self._live.update(_table(watch, now, self._console.size.height), refresh=True)
+        if self._held is None:
+            self._live.update(_table(watch, now, self._console.size.height), refresh=True)
 
     def say(self, text: str) -> None:
         """Write a line above the table."""
         self._print(text, "")
 
     def aside(self) -> AbstractContextManager[Any]:
-        """Take the table away until the block is left."""
-        return _Aside(self._live)
+        """Take the table away and hold lines back until the block is left."""
+        return self._aside()
+
+    @contextmanager
+    def _aside(self) -> Iterator[None]:
+        self._clear()
+        self._held = []
+        try:
+            yield
+        finally:
+            held, self._held = self._held, None
+            self._live.start()
+            for text, style in held:
+                self._print(text, style)
 
     def close(self) -> None:
         """Take the table away."""
+        self._clear()
+
+    def _clear(self) -> None:
+        from rich.text import Text  # noqa: PLC0415 - only terminals need it
+
+        self._live.update(Text(""))
         self._live.stop()
 
     def _print(self, text: str, style: str) -> None:
         from rich.text import Text  # noqa: PLC0415 - only terminals need it
 
+        if self._held is not None:
+            self._held.append((text, style))
+            return
         self._console.print(Text(line(text), style=style), soft_wrap=True)
-
-
-class _Aside(AbstractContextManager[None]):
-    def __init__(self, live: Any) -> None:
-        self._live = live
-
-    def __enter__(self) -> None:
-        from rich.text import Text  # noqa: PLC0415 - only terminals need it
-
-        self._live.update(Text(""), refresh=True)
-        self._live.stop()
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._live.start()
 
 
 def _table(watch: Watch, now: float, height: int) -> RenderableType:
@@ -164,8 +167,7 @@ def _table(watch: Watch, now: float, height: int) -> RenderableType:
     root = watch.infos.get(watch.root)
     calls = words.amount(root.usage.get("calls", 0)) if root else "0"
     more = f", {len(living) - rows_max} not shown" if len(living) > rows_max else ""
-    table.caption = Text(
-        f"{len(living)} processes live{more}, {len(watch.infos) - len(living)} ended, {calls} calls, {len(watch.denials)} denied", style="dim"
-    )
+    counts = f"{len(living)} live{more}, {len(watch.infos) - len(living)} ended, {calls} calls, {len(watch.denials)} denied"
+    table.caption = Text(counts, style="dim")
     table.caption_justify = "left"
     return table

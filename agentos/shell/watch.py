@@ -55,6 +55,7 @@ class Watch:
         self.last_seq = 0
         self._every_call = every_call
         self._unknown: list[Event] = []
+        self._foreign: set[int] = set()
 
     @property
     def is_blind(self) -> bool:
@@ -65,25 +66,31 @@ class Watch:
         """Take a look at the process table and return the processes of the tree that are new."""
         fresh: list[ProcessInfo] = []
         for info in infos:
-            if info.tree == self.root or info.pid == self.root:
-                if info.pid not in self.infos:
-                    fresh.append(info)
-                self.infos[info.pid] = info
+            if self.root not in (info.tree, info.pid):
+                self._foreign.add(info.pid)
+                continue
+            if info.pid not in self.infos:
+                fresh.append(info)
+            self.infos[info.pid] = info
         return fresh
 
     def hear(self, event: Event) -> list[Event]:
         """Take an event and return those that are worth telling: of the tree, and not of every call."""
         self.last_seq = max(self.last_seq, event.seq)
-        if event.pid not in self.infos:
-            if event.pid and len(self._unknown) < _UNKNOWN_MAX:
-                self._unknown.append(event)
+        if not event.pid or event.pid in self._foreign:
+            return []
+        if self._unknown or event.pid not in self.infos:
+            if len(self._unknown) < _UNKNOWN_MAX:
+                self._unknown.append(event)  # known or not: the order stays
             return []
         return self._take(event)
 
     def recall(self) -> list[Event]:
-        """Return the kept events that turn out to be the tree's, after `see`."""
-        kept, self._unknown = self._unknown, []
-        return [told_ for event in kept if event.pid in self.infos for told_ in self._take(event)]
+        """Return the kept events that turn out to be the tree's, after `see`, in their order."""
+        kept = [event for event in self._unknown if event.pid not in self._foreign]
+        known = next((at for at, event in enumerate(kept) if event.pid not in self.infos), len(kept))
+        self._unknown = kept[known:]
+        return [each for event in kept[:known] for each in self._take(event)]
 
     def usage(self, info: ProcessInfo) -> dict[str, float]:
         """Return what a process used; the time of one that was seen ending ends there."""
@@ -116,7 +123,8 @@ def told(event: Event) -> str:
         return f"says      pid {event.pid}: {words.quoted(data.get('text', ''), 400)}"
     if event.kind in ("call", "started"):
         result = data.get("code") or data.get("outcome") or event.kind
-        return f"{event.kind:<9} pid {event.pid} {data.get('op', '')} {words.quoted(data.get('resource', ''), 200)}  {result}  journal {event.seq}"
+        resource = words.quoted(data.get("resource", ""), 200)
+        return f"{event.kind:<9} pid {event.pid} {data.get('op', '')} {resource}  {result}  journal {event.seq}"
     return _TOLD.get(event.kind, _told_plainly)(event)
 
 

@@ -44,7 +44,8 @@ def amount(number: float) -> str:
 
 def cost(usage: dict[str, float]) -> str:
     """Return what was used, calls first and time last."""
-    parts = [f"{amount(usage.get('calls', 0))} calls"]
+    calls = usage.get("calls", 0)
+    parts = [f"{amount(calls)} call{'' if calls == 1 else 's'}"]
     parts += [f"{amount(used)} {name}" for name, used in sorted(usage.items()) if name not in ("calls", "wall_s") and used]
     return ", ".join([*parts, span(usage["wall_s"])] if "wall_s" in usage else parts)
 

@@ -71,7 +71,7 @@ def _child(request: dict[str, Any], out: int) -> None:
     try:
         result = {"result": anyio.run(partial(getattr(import_module(module), name), *request["args"]))}
     except BaseException:
-        result = {"failed": traceback.format_exc()[-6000:]}
+        result = {"failed": traceback.format_exc()[-60000:]}
     os.write(out, json.dumps(result).encode())
 
 

@@ -70,8 +70,9 @@ def _request(core: Core, permit: Permit, args: dict[str, Any]) -> int | Park:
             args=encode({"text": wanted.text, "why": args["why"]}), labels=permit.process.label,
         )  # fmt: skip
     elif record.state == "decided":
+        refused = refusal(record) if verdict_of(record).verdict == "deny" else None
         core.asks.close(record, "consumed", permit.changes)
-        if verdict_of(record).verdict == "deny":
-            raise refusal(record)
+        if refused is not None:
+            raise refused
         return core.caps.mint(permit.process, wanted, permit.changes, now=core.clock.now(), origin=f"ask {record.ask}").cap
     return Park((("ask", record.ask),), None, f"ask {record.ask}")

@@ -111,7 +111,7 @@ async def test_a_failing_spawn_leaves_nothing_behind(tmp_path: Path) -> None:
     store = tmp_path / "a.db"
     async with opened(store) as kernel:
         parent = await host(kernel, "obj.put box/** uses 5", "obj.get box/**")
-        image = agentos.Image.host("worker", policy={"text": 'policy "w"\nallow *'} if False else None) if False else agentos.Image.host("worker")
+        image = agentos.Image.host("worker")
         grant = ["obj.put box/** uses 2", "obj.get other/**"]
         assert await refused(kernel.spawn(image, parent=parent, grant=grant)) == "denied.capability"
         assert await refused(kernel.spawn(image, parent=parent, grant=["obj.put box/** uses 4", "obj.put box/** uses 2"])) == "denied.capability"

@@ -155,5 +155,13 @@ def test_narrow_never_widens_what_is_wider_is_refused_by_name(parent: str, child
 
 
 def test_splitting_covers_the_same_by_op() -> None:
-    parts = cap("fs.read, fs.write /a/** uses 2").split()
-    assert [part.text for part in parts] == ["fs.read /a/** uses 2", "fs.write /a/** uses 2"]
+    parts = cap("fs.read, fs.write /a/** for 2h").split()
+    assert [part.text for part in parts] == ["fs.read /a/** for 2h", "fs.write /a/** for 2h"]
+
+
+def test_counted_uses_belong_to_the_whole_and_are_not_split() -> None:
+    assert [part.text for part in cap("fs.read, fs.write /a/** uses 2").split()] == ["fs.read, fs.write /a/** uses 2"]
+
+
+def test_within_takes_the_smaller_uses_lifetime_and_depth() -> None:
+    assert cap("fs.read /a/** uses 9 for 1h").within(cap("fs.read /** uses 2 for 2h depth 1")).text == "fs.read /a/** uses 2 for 1h depth 1"

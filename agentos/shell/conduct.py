@@ -1,0 +1,142 @@
+"""Conducting a run: follow a process, then report how it ended. The result goes to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from agentos.abi.values import Exit, ProcessInfo
+from agentos.errors import Unavailable
+from agentos.kernel.ask import Ask
+from agentos.shell import status, words
+from agentos.shell.askframe import framed
+from agentos.shell.context import Shell, is_remote
+from agentos.shell.follow import Followed, Follower
+from agentos.shell.output import Format, Page
+from agentos.shell.people import People
+from agentos.shell.verbs.processes import drawn
+from agentos.shell.views import Lines, Live, View
+from agentos.shell.watch import Watch
+
+if TYPE_CHECKING:
+    from agentos.runtime.kernel import Kernel
+
+__all__ = ["conduct", "report_end"]
+
+_ASK_LINES_MAX = 24
+
+
+async def conduct(  # noqa: PLR0913 - what a run can be told
+    shell: Shell,
+    kernel: Kernel,
+    pid: int,
+    *,
+    since: int,
+    approve: Sequence[str] = (),
+    verbose: bool = False,
+    timeout_s: float | None = None,
+    resumed: bool = False,
+) -> int:
+    """Follow a process, report, and return the exit status.
+
+    Args:
+        shell: The command.
+        kernel: The kernel that runs it.
+        pid: The process.
+        since: Journal number before its first event of interest.
+        approve: Rules whose asks are approved ahead.
+        verbose: Tell every call.
+        timeout_s: Seconds after which to stop following.
+        resumed: It has a past.
+
+    Raises:
+        Unavailable: `unavailable.timeout`, it has not ended in time; it was not touched.
+    """
+    shell.parting = _parting(shell, kernel, pid)
+    watch = Watch(every_call=verbose)
+    view: View = Live() if sys.stderr.isatty() else Lines()
+    people = People(approve, is_present=shell.has_person, say=shell.output.note)
+    try:
+        followed = await Follower(kernel, people, view, watch).follow(pid, since=since, timeout_s=timeout_s, resumed=resumed)
+    except TimeoutError as error:
+        raise Unavailable(
+            "timeout", f"process {pid} has not ended within {words.span(timeout_s or 0)}", hint=f"it was not touched; {shell.parting[-1]}", pid=pid
+        ) from error
+    finally:
+        view.close()
+    infos = [replace(info, usage=watch.usage(info)) for info in followed.infos]
+    if followed.exit is None:
+        return _report_pending(shell, followed, infos)
+    return _report(shell, pid, followed.exit, infos, watch)
+
+
+def report_end(shell: Shell, info: ProcessInfo, infos: list[ProcessInfo]) -> int:
+    """Report a process that had ended before anybody followed it, and return the exit status."""
+    assert info.exit is not None
+    return _report(shell, info.pid, info.exit, infos, None)
+
+
+def _report(shell: Shell, pid: int, end: Exit, infos: list[ProcessInfo], watch: Watch | None) -> int:
+    denials = [watch.denials[seq] for seq in sorted(watch.denials)] if watch is not None else []
+    root = next(info for info in infos if info.pid == pid)
+    shell.output.note("\n".join([*drawn(infos), _counts(root, infos, len(denials) if watch is not None else None)]))
+    data: dict[str, Any] = {
+        "pid": pid, "image": root.image, "digest": root.digest, "state": end.state, "value": end.value, "usage": root.usage,
+        "processes": infos,
+    }  # fmt: skip
+    if watch is not None:
+        data["denied"] = denials
+    if end.state == "exited":
+        text = "" if end.value is None else words.value(end.value)
+        shell.output.emit(Page(data, text=text, name=lambda _: pid))
+        return status.OK
+    code = end.error.code if end.error is not None else end.state
+    message = end.error.message if end.error is not None else f"process {pid} was {end.state}"
+    hint = (end.error.hint if end.error is not None else "") or f"see: {shell.hint('log', pid)}"
+    if shell.output.format in (Format.TABLE, Format.NAME):
+        kind = f" {end.error.type}" if end.error is not None and end.error.type else ""
+        shell.output.note(f"process {pid} {end.state}: {message}  [{code}{kind}]\n  {hint}")
+    else:
+        fields = end.error.fields if end.error is not None else {}
+        shell.output.emit(Page({"code": code, "message": message, "hint": hint, "fields": fields, **data}))
+    return status.of_exit(end)
+
+
+def _report_pending(shell: Shell, followed: Followed, infos: list[ProcessInfo]) -> int:
+    count = len(followed.asks)
+    message = f"process {followed.pid} waits for a person: {count} ask{'s' if count != 1 else ''}"
+    hint = "; ".join(_how_to_answer(shell, ask) for ask in followed.asks[:3])
+    if shell.output.format in (Format.TABLE, Format.NAME):
+        for ask in followed.asks[:10]:
+            shell.output.note("\n".join(framed(ask, lines_max=_ASK_LINES_MAX)))
+            shell.output.note(f"  {_how_to_answer(shell, ask)}")
+        shell.output.note(f"{message}; it stays parked. Then go on with: {shell.again()}")
+    else:
+        data = {"code": "pending.approval", "message": message, "hint": hint, "pid": followed.pid, "asks": followed.asks, "processes": infos}
+        shell.output.emit(Page(data))
+    return status.PENDING
+
+
+def _how_to_answer(shell: Shell, ask: Ask) -> str:
+    if ask.kind == "question":
+        return f"{shell.hint('approve', ask.id, '--reply', 'TEXT')}  or  {shell.hint('deny', ask.id)}"
+    if ask.kind == "unknown_outcome":
+        return f"{shell.hint('approve', ask.id, '--happened', 'JSON')}  or  {shell.hint('approve', ask.id, '--run')}  or  {shell.hint('deny', ask.id)}"
+    return f"{shell.hint('approve', ask.id)}  or  {shell.hint('deny', ask.id)}"
+
+
+def _counts(root: ProcessInfo, infos: list[ProcessInfo], denied: int | None) -> str:
+    plural = "" if len(infos) == 1 else "es"
+    parts = [f"{len(infos)} process{plural}", words.cost(root.usage)]
+    if denied is not None:
+        parts.insert(1, f"{denied} denied")
+    return ", ".join(parts)
+
+
+def _parting(shell: Shell, kernel: Kernel, pid: int) -> list[str]:
+    """Return what to say when the command is interrupted."""
+    if is_remote(kernel):
+        return [f"interrupted: process {pid} goes on in the kernel that runs it", f"follow it with: {shell.hint('wait', pid)}"]
+    return [f"interrupted: process {pid} is parked, nothing is lost", f"go on with: {shell.again()}"]

@@ -1,0 +1,123 @@
+"""doctor: is this machine, and this store, in order? Every line is looked up, none is assumed."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import shutil
+import sys
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+from agentos.errors import AgentOSError
+from agentos.runtime.places import control_path, state_folder
+from agentos.shell import status
+from agentos.shell.context import Shell, is_remote
+from agentos.shell.output import Page
+
+__all__ = ["doctor"]
+
+_LANDLOCK_CREATE_RULESET: Final = 444  # the same number on every architecture
+_LANDLOCK_VERSION: Final = 1
+_EXTRAS: Final = {"semantic": "chromadb", "mcp": "mcp", "web": "starlette", "postgres": "psycopg", "otel": "opentelemetry"}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at. `state`: ok, missing (something will not work) or bad."""
+
+    what: str
+    state: str
+    detail: str
+
+
+async def doctor(shell: Shell) -> int:
+    """Say whether this machine and this store are in order. Status 1 when something is bad."""
+    findings = [_python(), _system(), _openat2(), _landlock(), _deno(), *_extras(), *_paths(shell), *await _store(shell)]
+    columns: list[tuple[str, Any]] = [
+        ("what", lambda each: each.what), ("state", lambda each: each.state), ("detail", lambda each: each.detail),
+    ]  # fmt: skip
+    shell.output.emit(Page(findings, columns, name=lambda each: f"{each.what}={each.state}"))
+    return status.ERROR if any(each.state == "bad" for each in findings) else status.OK
+
+
+def _python() -> Finding:
+    good = sys.version_info >= (3, 11)
+    return Finding("python", "ok" if good else "bad", f"{platform.python_version()} at {sys.executable}")
+
+
+def _system() -> Finding:
+    linux = sys.platform == "linux"
+    return Finding("system", "ok" if linux else "missing", f"{platform.system()} {platform.release()} {platform.machine()}")
+
+
+def _openat2() -> Finding:
+    from agentos.devices.fs.openat import require  # noqa: PLC0415 - loads the C library
+
+    try:
+        require()
+    except AgentOSError as error:
+        return Finding("openat2", "bad", error.message)
+    return Finding("openat2", "ok", "paths are confined by the system itself")
+
+
+def _landlock() -> Finding:
+    if sys.platform != "linux":
+        return Finding("landlock", "missing", "Linux only: no commands in a sandbox")
+    libc = ctypes.CDLL(None, use_errno=True)
+    found = int(libc.syscall(_LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(_LANDLOCK_VERSION)))
+    if found < 0:
+        return Finding("landlock", "missing", os.strerror(ctypes.get_errno()).lower())
+    return Finding("landlock", "ok", f"ABI {found}")
+
+
+def _deno() -> Finding:
+    beside = Path(sys.executable).with_name("deno")
+    found = str(beside) if os.access(beside, os.X_OK) else shutil.which("deno")
+    try:
+        package = f"package {version('deno')}"
+    except PackageNotFoundError:
+        package = "package not installed"
+    return Finding("deno", "ok" if found else "missing", f"{found or 'no binary found'}, {package}")
+
+
+def _extras() -> list[Finding]:
+    found = [name for name, module in _EXTRAS.items() if find_spec(module) is not None]
+    return [Finding("extras", "ok", ", ".join(found) or "none installed")]
+
+
+def _paths(shell: Shell) -> list[Finding]:
+    folder = state_folder()
+    if not folder.exists():
+        return [Finding("state", "ok", f"{folder}, not made yet")]
+    mode = folder.stat().st_mode & 0o777
+    private = folder.stat().st_uid == os.getuid() and not mode & 0o077
+    return [
+        Finding("state", "ok" if private else "bad", f"{folder}, mode {mode:o}" + ("" if private else ": others can look in; chmod 700")),
+        Finding("workspace", "ok" if shell.workspace.is_dir() else "bad", str(shell.workspace.resolve())),
+    ]
+
+
+async def _store(shell: Shell) -> list[Finding]:
+    if not shell.store.is_file():
+        return [Finding("store", "ok" if not shell.store_given else "bad", f"{shell.store}, not made yet")]
+    try:
+        async with shell.looking() as kernel:
+            running = is_remote(kernel)
+            report = await kernel.verify_audit()
+            live = len(await kernel.ps())
+            asks = len(await kernel.asks())
+    except AgentOSError as error:
+        return [Finding("store", "bad", f"{shell.store}: {error.message}")]
+    size = shell.store.stat().st_size
+    said = f"{report.rows} rows, head {report.head[:24]}..." if report.ok else f"row {report.first_bad_seq}: {report.reason}"
+    return [
+        Finding("store", "ok", f"{shell.store}, {size:,} bytes, {live} live processes, {asks} pending asks"),
+        Finding("chain", "ok" if report.ok else "bad", said),
+        Finding("kernel", "ok", f"running, socket {control_path(shell.store)}" if running else "none runs"),
+    ]
+

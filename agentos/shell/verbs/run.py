@@ -1,0 +1,175 @@
+"""run, spawn, wait: starting processes and following them to their end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from agentos.abi.image import AgentImage
+from agentos.abi.units import parse_duration_s
+from agentos.abi.values import ProcessInfo
+from agentos.errors import Invalid
+from agentos.shell import consent, words
+from agentos.shell.conduct import conduct, report_end
+from agentos.shell.context import Shell, is_remote
+from agentos.shell.output import Page
+from agentos.shell.programs import load_programs
+from agentos.shell.remembered import remember_run, workspace_of
+from agentos.shell.verbs.images import is_path, load
+from agentos.shell.verbs.processes import find
+
+__all__ = ["run", "spawn", "wait"]
+
+Image = Annotated[str, typer.Argument(help="A manifest's path, NAME:VERSION or a digest.")]
+Goal = Annotated[str | None, typer.Option(help="What it is for.", metavar="TEXT")]
+ProgramFiles = Annotated[list[Path] | None, typer.Option("--program", help="Python file with the programs to register.", metavar="FILE.py")]
+Grant = Annotated[list[str] | None, typer.Option(help="Grant this instead of all that the image requests.", metavar="CAP")]
+PolicyFiles = Annotated[list[Path] | None, typer.Option("--policy", help="Policy layer of the process.", metavar="FILE")]
+NoPolicy = Annotated[bool, typer.Option("--no-policy", help="No default policy: capabilities alone decide.")]
+Approve = Annotated[list[str] | None, typer.Option(help="Approve what this rule asks: its name, or file:line.", metavar="RULE")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Grant what the image requests.")]
+Mount = Annotated[list[str] | None, typer.Option(help="Another folder, seen as /mnt/NAME.", metavar="NAME=PATH[:ro]")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="A line for every call.")]
+Timeout = Annotated[str | None, typer.Option(help="Stop following after this long, with status 124.", metavar="DURATION")]
+
+
+async def run(  # noqa: PLR0913, PLR0917 - the frozen options
+    shell: Shell,
+    image: Image,
+    goal: Goal = None,
+    program: ProgramFiles = None,
+    grant: Grant = None,
+    policy: PolicyFiles = None,
+    no_policy: NoPolicy = False,
+    approve: Approve = None,
+    yes: Yes = False,
+    new: Annotated[bool, typer.Option("--new", help="Start another, though one is unfinished.")] = False,
+    mount: Mount = None,
+    verbose: Verbose = False,
+    timeout: Timeout = None,
+) -> int:
+    """Start a process, follow it, print its result.
+
+    Run again after a crash or an interrupt, it goes on with the unfinished process of the same image, goal and workspace.
+    """
+    timeout_s, mounts = _duration(timeout), _mounts(mount or [])
+    load_programs(program or [])
+    found = load(shell, image)
+    unfinished = None if new else await _unfinished(shell, found, goal)
+    if unfinished is None:
+        consent.obtain(shell, found, yes=yes, grant=grant)
+    layers = consent.layers(found, policy or [], none=no_policy)
+    async with shell.driving(mounts=mounts) as kernel:
+        since = journal_head(shell, kernel)
+        if unfinished is None:
+            pid = await _start(shell, kernel, image, goal=goal, grant=grant or None, policy=layers)
+        else:
+            pid = unfinished.pid
+            shell.output.note(f"resuming process {pid} (started {words.clock(unfinished.created)}); --new starts another")
+        return await conduct(
+            shell, kernel, pid, since=since, approve=approve or (), verbose=verbose, timeout_s=timeout_s, resumed=unfinished is not None
+        )
+
+
+async def spawn(  # noqa: PLR0913, PLR0917 - the frozen options
+    shell: Shell,
+    image: Image,
+    goal: Goal = None,
+    grant: Grant = None,
+    policy: PolicyFiles = None,
+    no_policy: NoPolicy = False,
+    yes: Yes = False,
+    name: Annotated[str | None, typer.Option(help="What `ps` calls it.")] = None,
+) -> None:
+    """Start a process and print its pid. It runs in the kernel that holds the store; without one, `wait` runs it."""
+    found = load(shell, image)
+    consent.obtain(shell, found, yes=yes, grant=grant)
+    layers = consent.layers(found, policy or [], none=no_policy)
+    async with shell.driving(resume=False) as kernel:
+        pid = await _start(shell, kernel, image, goal=goal, grant=grant or None, policy=layers, name=name)
+        running = is_remote(kernel)
+    if not running:
+        shell.output.note(f"no kernel runs; drive it with: {shell.hint('wait', pid)}")
+    shell.output.emit(Page({"pid": pid, "image": found.ref, "digest": found.digest, "kernel": running}, text=str(pid), name=lambda _: pid))
+
+
+async def wait(  # noqa: PLR0913, PLR0917 - one option per wish
+    shell: Shell,
+    pid: Annotated[int, typer.Argument(help="A process.")],
+    timeout: Timeout = None,
+    program: ProgramFiles = None,
+    approve: Approve = None,
+    mount: Mount = None,
+    verbose: Verbose = False,
+) -> int:
+    """Follow a process to its end and print its result; without a running kernel, be the kernel that runs it."""
+    timeout_s, mounts = _duration(timeout), _mounts(mount or [])
+    load_programs(program or [])
+    async with shell.looking() as view:
+        infos = await view.ps(all=True)
+    info = find(infos, pid)
+    if info.exit is not None:
+        return report_end(shell, info, [each for each in infos if each.tree == info.tree])
+    async with shell.driving(mounts=mounts) as kernel:
+        since = journal_head(shell, kernel)
+        return await conduct(
+            shell, kernel, pid, since=since, approve=approve or (), verbose=verbose, timeout_s=timeout_s, resumed=True
+        )
+
+
+def journal_head(shell: Shell, kernel: Any) -> int:
+    """Return the newest journal number, so that a follower misses nothing of what comes after."""
+    if not is_remote(kernel):
+        return int(kernel.core.journal.head)
+    from agentos.runtime.clock import SystemClock  # noqa: PLC0415 - only beside another kernel
+    from agentos.store import open_store  # noqa: PLC0415
+
+    with open_store(shell.store, clock=SystemClock(), writer=False) as store:
+        return store.journal.head
+
+
+async def _start(shell: Shell, kernel: Any, image: str, **options: Any) -> int:
+    process = await kernel.spawn(Path(image) if is_path(image) else image, **options)
+    remember_run(shell.store, process.pid, shell.workspace)
+    pid: int = process.pid
+    return pid
+
+
+async def _unfinished(shell: Shell, image: AgentImage, goal: str | None) -> ProcessInfo | None:
+    """Return the newest process that an earlier run of the same image, goal and workspace left unfinished.
+
+    Raises:
+        Invalid: it is paused: somebody wanted it to stand still.
+    """
+    if not shell.store.is_file():
+        return None
+    async with shell.looking() as kernel:
+        infos = await kernel.ps()
+    here = shell.workspace.resolve()
+    for info in reversed(infos):
+        is_same = not info.ppid and info.digest == image.digest and info.goal == goal
+        if is_same and workspace_of(shell.store, info.pid) in (None, here):
+            if info.state == "paused":
+                hint = f"`{shell.hint('resume', info.pid)}` lets it go on, --new starts another"
+                raise Invalid("state", f"process {info.pid} of this image and goal is paused", hint=hint, pid=info.pid)
+            return info
+    return None
+
+
+def _duration(text: str | None) -> float | None:
+    try:
+        return None if text is None else parse_duration_s(text) if not text.isdigit() else float(text)
+    except ValueError as error:
+        raise Invalid("argument", str(error), hint="write for example 90s or 10m", field="--timeout") from error
+
+
+def _mounts(given: list[str]) -> dict[str, Any]:
+    mounts: dict[str, Any] = {}
+    for text in given:
+        name, equals, place = text.partition("=")
+        if not (equals and name and place):
+            raise Invalid("argument", f"`{text}` is not NAME=PATH", hint="write NAME=PATH or NAME=PATH:ro", field="--mount")
+        mounts[name] = (place.removesuffix(":ro"), "ro") if place.endswith(":ro") else place
+    return mounts

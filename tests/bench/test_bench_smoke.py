@@ -1,0 +1,24 @@
+"""Every bench runs, at a size that only shows that it does: so none of them rots."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.bench.__main__ import BENCHES, main
+from tests.bench.harness import quick
+
+
+@pytest.mark.parametrize("name", BENCHES)
+def test_every_bench_runs_and_fills_its_tables(name: str, tmp_path: Path) -> None:
+    tables = list(BENCHES[name](quick(), tmp_path))
+    assert tables
+    assert all(table.rows for table in tables), [table.title for table in tables if not table.rows]
+
+
+def test_a_bench_that_does_not_exist_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as refused:
+        main(["speed"])
+    assert refused.value.code == 2
+    assert "there is no bench `speed`" in capsys.readouterr().err

@@ -1,0 +1,160 @@
+"""A store full of life for random kills: a ring of workers that act, talk, sleep, ask, save and have children, all at once.
+
+What each worker does follows from the seed alone (`steps_of`), so what the ledger, the objects and the exits have to be in the end is
+known without running anything (`model`).
+"""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+import agentos
+from agentos.abi.codec import decode
+from agentos.abi.records import MessageRecord
+from agentos.testing import Ledger
+from agentos.testing.crash import install
+from tests.fault.crash_programs import answer_people
+
+LIFE_S = 20
+GATE = 'restrict "gate" version 1\nask ledger.* when delay_s == 0.001\n'
+GRANT = ["ledger.*", "obj.*", "msg.*", "proc.*"]
+EFFECTS = ("repeatable", "keyed", "probeable", "once")
+KINDS = (*EFFECTS, *EFFECTS, "approval", "question", "sleep", "gather", "child", "talk", "talk", "object")
+
+
+def steps_of(seed: int, worker: int, rounds: int) -> list[str]:
+    """Return what a worker does, step by step. Everybody talks in the same rounds, so that the ring never waits for itself."""
+    chance, everybody = random.Random(seed * 1000 + worker), random.Random(seed)
+    return [kind if (kind := everybody.choice(KINDS)) == "talk" else chance.choice(KINDS[:-3]) for _ in range(rounds)]
+
+
+def model(seed: int, workers: int, rounds: int) -> tuple[Counter[str], Counter[str]]:
+    """Return (values that stand in the ledger exactly once, values that stand there at least once)."""
+    exact, least = Counter[str](), Counter[str]()
+    for worker in range(workers):
+        for at, kind in enumerate(steps_of(seed, worker, rounds)):
+            value = f"{worker}.{at}"
+            if kind == "repeatable":
+                least[value] += 1
+            elif kind == "gather":
+                exact[f"{value}a"] += 1
+                exact[f"{value}b"] += 1
+            elif kind in ("keyed", "probeable", "once", "approval", "child"):
+                exact[value] += 1
+    return exact, least
+
+
+@agentos.program("ring")
+async def ring(sys: Any, seed: int, workers: int, rounds: int) -> list[Any]:
+    """Start the workers, tell each its neighbour, and wait for all."""
+    pids = [
+        await sys.proc.spawn("worker:1", args={"seed": seed, "worker": worker, "rounds": rounds}, grant=GRANT, policy=GATE)
+        for worker in range(workers)
+    ]
+    for at, pid in enumerate(pids):
+        await sys.msg.send(pid, pids[(at + 1) % workers], channel="peer")
+    return [(await sys.proc.wait(pid)).value for pid in pids]
+
+
+@agentos.program("worker")
+async def worker(sys: Any, seed: int, worker: int, rounds: int) -> dict[str, Any]:
+    """Take the steps, with a save point every eighth."""
+    state = sys.state
+    if state is None:
+        state = {"at": 0, "peer": (await sys.msg.recv(channel="peer")).value, "heard": []}
+    for at, kind in enumerate(steps_of(seed, worker, rounds)):
+        if at < state["at"]:
+            continue
+        await _STEPS.get(kind, _effect)(sys, kind, f"{worker}.{at}", state)
+        await sys.obj.append(f"log{worker}", f"{worker}.{at}", namespace="soak")
+        if at % 8 == 7:
+            state["at"] = at + 1
+            await sys.save(state)
+    return {"heard": state["heard"], "log": await sys.obj.get(f"log{worker}", namespace="soak")}
+
+
+@agentos.program("leaf")
+async def leaf(sys: Any, value: str) -> str:
+    """Act once."""
+    return str((await sys.ledger.once(value=value))["value"])
+
+
+async def _effect(sys: Any, kind: str, value: str, state: dict[str, Any]) -> None:
+    assert (await sys(f"ledger.{kind}", value=value))["value"] == value
+
+
+async def _approval(sys: Any, kind: str, value: str, state: dict[str, Any]) -> None:
+    assert (await sys.ledger.keyed(value=value, delay_s=0.001))["value"] == value
+
+
+async def _question(sys: Any, kind: str, value: str, state: dict[str, Any]) -> None:
+    assert await sys.human.ask(f"{value}?") == "go"
+
+
+async def _sleep(sys: Any, kind: str, value: str, state: dict[str, Any]) -> None:
+    await sys.clock.sleep(0.01)
+
+
+async def _gather(sys: Any, kind: str, value: str, state: dict[str, Any]) -> None:
+    both = await sys.gather(sys.ledger.once(value=f"{value}a"), sys.ledger.keyed(value=f"{value}b"))
+    assert [result["value"] for result in both] == [f"{value}a", f"{value}b"]
+
+
+async def _child(sys: Any, kind: str, value: str, state: dict[str, Any]) -> None:
+    pid = await sys.proc.spawn("leaf:1", args={"value": value}, grant=["ledger.*"])
+    assert (await sys.proc.wait(pid)).value == value
+
+
+async def _talk(sys: Any, kind: str, value: str, state: dict[str, Any]) -> None:
+    await sys.msg.send(state["peer"], value)
+    state["heard"] = [*state["heard"], (await sys.msg.recv()).value]
+
+
+async def _object(sys: Any, kind: str, value: str, state: dict[str, Any]) -> None:
+    assert (await sys.obj.put(value * 2_000, name=value, namespace="soak")).version == 1
+
+
+_STEPS = {
+    "approval": _approval, "question": _question, "sleep": _sleep, "gather": _gather, "child": _child, "talk": _talk, "object": _object,
+}  # fmt: skip
+
+
+async def live(where: str, seed: int, workers: int, rounds: int, resident: int) -> dict[str, Any]:
+    """Bring the ring to its end from wherever the last kernel left it, and tell what came of it."""
+    folder, kinds = Path(where), Counter[str]()
+    (folder / "w").mkdir(parents=True, exist_ok=True)
+    ledger = Ledger(folder / "ledger")
+    install()
+    async with agentos.open(
+        folder / "store.db", workspace=folder / "w", devices={"ledger": ledger.device}, control=False, durability="fast"
+    ) as kernel:
+        kernel.core.scheduler.resident_max = resident
+        known = [process.pid for process in await kernel.ps(all=True) if process.name == "ring"]
+        for name in ("worker", "leaf"):
+            await kernel.register(agentos.Image.program(name, capabilities=GRANT))
+        if not known:
+            args = {"seed": seed, "workers": workers, "rounds": rounds}
+            known = [(await kernel.spawn(agentos.Image.program("ring", capabilities=GRANT), args=args)).pid]
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(answer_people, kernel, folder / "ledger", kinds)
+            ended = await kernel.process(known[0]).wait(LIFE_S)
+            tasks.cancel_scope.cancel()
+        messages = kernel.core.store.current(MessageRecord, live=None)
+        return {
+            "state": ended.state, "value": ended.value, "error": str(ended.error or ""), "asked": dict(kinds),
+            "ledger": dict(Counter(entry["value"] for entry in ledger.entries)), "chain": kernel.core.store.verify().ok,
+            "unread": [str(decode(message.value)) for message in messages if message.live], "messages": len(messages),
+            "alive": len(await kernel.ps()), "open": len(await kernel.asks()), "rows": kernel.core.journal.head,
+        }  # fmt: skip
+
+
+def warm() -> None:
+    """Run a small ring once in this interpreter, so that its forks start at once."""
+    with tempfile.TemporaryDirectory() as folder:
+        anyio.run(live, folder, 1, 3, 12, 512)
