@@ -50,6 +50,7 @@ class Effects:
         slots = self._core.slots.get(call.op.slot)
         if slots is None or slots.acquire_now():
             return await self._admitted(call, slots)
+        call.count(False)
         self._core.scheduler.suspend(call.process)
         try:
             await slots.acquire(call.process.tree)
@@ -57,6 +58,8 @@ class Effects:
             self._core.scheduler.resume(call.process)
         try:
             self._door.decide_again(call)  # what was revoked or used up meanwhile is gone
+            if call.paid is None:
+                self._door.reserve(call)
         except AgentOSError:
             slots.release()
             raise

@@ -7,6 +7,7 @@ Resources: calls, tokens, usd (counted) · children (live ones) · depth, rss_by
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from agentos.abi.codec import decode, encode
@@ -107,6 +108,15 @@ class Account:
         for used in (child.own, child.ended):
             for name, amount in used.items():
                 self.ended[name] = self.ended.get(name, 0) + amount
+
+    def counted_in(self) -> Iterator[Account]:
+        """Yield the accounts above up to the first of a living process: an ancestor that has ended still bounds who is below it."""
+        account = self.parent
+        while account is not None:
+            yield account
+            if account.record.live:
+                return
+            account = account.parent
 
     def adopt(self, child: Account) -> None:
         """Count, at load, what a live child's subtree has used."""

@@ -201,7 +201,8 @@ def _make(core: Core, image: AgentImage, birth: Birth, parent: AgentProcess | No
     now = core.clock.now()
     layers = [*(decode_layers(parent.record) if parent else ()), *(layer.digest for layer in image_layers(core, image))]
     layers += [layer.digest for layer in birth.layers]
-    ends = [t for t in (birth.deadline, now + limits["wall_s"] if "wall_s" in limits else 0.0) if t]
+    above = parent.record.deadline if parent is not None else 0.0
+    ends = [t for t in (above, birth.deadline, now + limits["wall_s"] if "wall_s" in limits else 0.0) if t]
     record = ProcessRecord(
         pid=pid, tree=pid, name=birth.name or image.name, image=image.ref, image_digest=image.digest, program=image.body.kind,
         goal=encode(birth.goal) if birth.goal is not None else b"", args=_stored(birth.args), limits=_stored(limits),
@@ -332,9 +333,9 @@ def end(
     process.unwinding = True
     changes += [Change(record, replaced), core.account_change(process)]
     account.record.live = 0
-    if process.parent is not None:
-        process.parent.account.fold(account)
-        changes.append(core.account_change(process.parent))
+    for above in account.counted_in():
+        above.fold(account)
+        changes.append(Change(above.snapshot(), above.record.seq))
     core.scheduler.withdraw(process)
     core.mail.forget(process.pid)
     core.processes.remove(process)

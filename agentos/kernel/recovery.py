@@ -68,16 +68,31 @@ def load(core: Core, *, resume: bool = True) -> list[tuple[AgentProcess, Row]]:
 def _load_processes(core: Core, records: Iterable[ProcessRecord], last_seqs: dict[int, int]) -> None:
     accounts = {record.pid: record for record in core.store.current(AccountRecord, live=True)}
     loaded: list[AgentProcess] = []
+    dead: dict[int, Account | None] = {}
     for record in records:
         parent = _living_parent(core, record)
         limits = decode(record.limits) if record.limits else {}
-        account = Account(accounts[record.pid], limits, parent.account if parent else None)
+        account = Account(accounts[record.pid], limits, _account_above(core, record.ppid, dead))
         if last_seqs.get(record.pid, 0) > account.record.seq:
             _count_tail(core, record.pid, account)
         loaded.append(link(core, record, account, core.images.by_digest(record.image_digest), parent))
     for process in reversed(loaded):
-        if process.parent is not None:
-            process.parent.account.adopt(process.account)
+        for above in process.account.counted_in():
+            above.adopt(process.account)
+
+
+def _account_above(core: Core, ppid: int, dead: dict[int, Account | None]) -> Account | None:
+    """Return the account of a parent, alive or ended: what bounded it bounds its descendants."""
+    parent = core.processes.get(ppid)
+    if parent is not None:
+        return parent.account
+    if ppid not in dead:
+        record, account = core.store.get(ProcessRecord, ppid), core.store.get(AccountRecord, ppid)
+        if record is None or account is None:
+            return None
+        limits = decode(record.limits) if record.limits else {}
+        dead[ppid] = Account(account, limits, _account_above(core, record.ppid, dead))
+    return dead[ppid]
 
 
 def _living_parent(core: Core, record: ProcessRecord) -> AgentProcess | None:

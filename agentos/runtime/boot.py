@@ -96,7 +96,15 @@ class Open:
             raise
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
-        await self._start(store)
+        try:
+            await self._start(store)
+        except BaseException as error:
+            self._tasks.cancel_scope.cancel()
+            try:
+                await self._tasks.__aexit__(type(error), error, error.__traceback__)
+            finally:
+                self._close()
+            raise
         return self._kernel
 
     def _boot(self, store: Store) -> Kernel:

@@ -67,13 +67,14 @@ class Process:
             raise Invalid("argument", f"retries is {retries}", hint=f"give 0 to {RETRIES_MAX}", field="retries")
         for attempt in range(retries + 1):
             try:
-                return await self._attempt(op, args, key, timeout_s)
+                return (await self._attempt(op, args, key, timeout_s))[0]
             except Unavailable as error:
                 if error.may_have_happened or attempt == retries or error.code == "unavailable.cancelled":
                     raise
         raise AssertionError("the last attempt returns or raises")
 
-    async def _attempt(self, op: str, args: dict[str, Any], key: str | None, timeout_s: float | None) -> Any:
+    async def _attempt(self, op: str, args: dict[str, Any], key: str | None, timeout_s: float | None) -> tuple[Any, int]:
+        """Make the call once; returns its value and the number of its last row."""
         if timeout_s is None:
             return await self._walk(op, args, key, None)
         with anyio.move_on_after(timeout_s) as scope:
@@ -87,7 +88,7 @@ class Process:
             pid=self.pid,
         )
 
-    async def _walk(self, op: str, args: dict[str, Any], key: str | None, deadline: Deadline | None) -> Any:
+    async def _walk(self, op: str, args: dict[str, Any], key: str | None, deadline: Deadline | None) -> tuple[Any, int]:
         core, process = self._core, self._live()
         if process.host_calls >= CALLS_IN_FLIGHT_MAX:
             raise Unavailable(
@@ -116,7 +117,7 @@ class Process:
             await core.journal.durable(seq)
         if failure is not None:
             raise failure
-        return value
+        return value, seq
 
     def _leave(self, process: AgentProcess) -> None:
         """A host call is over: what `ps` shows of a host process follows from the calls that are left."""
@@ -137,8 +138,8 @@ class Process:
         async def make(index: int, op: str, args: dict[str, Any]) -> None:
             async with room:
                 try:
-                    value = await self.call(op, **args)
-                    outcomes[index] = Outcome(True, value, None, self._live().last_seq)
+                    value, seq = await self._attempt(op, args, None, None)
+                    outcomes[index] = Outcome(True, value, None, seq)
                 except AgentOSError as error:
                     outcomes[index] = Outcome(False, None, error, error.seq)
 

@@ -22,7 +22,7 @@ from agentos.runtime.process import Process
 __all__ = ["METHODS", "Broken", "Method", "find"]
 
 
-_Number = Annotated[int, msgspec.Meta(ge=0, lt=2**63)]
+_Number = Annotated[int, msgspec.Meta(ge=0, lt=2**62)]
 
 
 class Broken(Exception):

@@ -51,7 +51,7 @@ class Request(msgspec.Struct, forbid_unknown_fields=True):
 
     id: int | None = None
     method: str = ""
-    pid: Annotated[int, msgspec.Meta(ge=0, lt=2**63)] | None = None
+    pid: Annotated[int, msgspec.Meta(ge=0, lt=2**62)] | None = None
     args: dict[str, Any] = {}
     cancel: int | None = None
 

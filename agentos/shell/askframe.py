@@ -7,8 +7,8 @@
     │ path: /report.md
     └
 
-INVARIANT frame-cannot-be-imitated: every line that an agent had a hand in starts with the bar and holds no control character, so text in
-it can look like the frame but cannot stand where the frame stands.
+INVARIANT frame-cannot-be-imitated: every line that an agent had a hand in starts with the bar, holds no control character and is no
+wider than the terminal, so text in it can look like the frame but cannot stand where the frame stands.
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ from typing import Any, Final
 
 from agentos.kernel.ask import Ask
 from agentos.shell import words
-from agentos.shell.escape import block, line
+from agentos.shell.escape import block, line, wrapped
 
-__all__ = ["framed", "subject"]
+__all__ = ["LINES_MAX", "framed", "subject"]
 
-_LINES_MAX: Final = 60
+LINES_MAX: Final = 60
 _CHARS_MAX: Final = 400
+_BAR: Final = "│ "
 _TITLES: Final = {
-    "approval": "wants", "question": "asks", "unknown_outcome": "does not know whether this happened:", "capability": "requests", "widening": "wants to widen",
+    "approval": "wants", "question": "asks", "unknown_outcome": "does not know whether this happened:", "capability": "requests",
+    "widening": "wants to widen",
 }  # fmt: skip
 
 
@@ -36,10 +38,16 @@ def subject(ask: Ask) -> str:
     return f"{ask.op} {words.quoted(summary or ask.args, 60)}"
 
 
-def framed(ask: Ask, *, lines_max: int = _LINES_MAX) -> list[str]:
-    """Return the frame of an ask; the agent's part is cut to `lines_max` lines."""
+def framed(ask: Ask, *, lines_max: int = LINES_MAX, columns: int = _CHARS_MAX) -> list[str]:
+    """Return the frame of an ask; the agent's part is cut to `lines_max` lines of at most `columns` columns."""
     image = ask.lineage[0].partition(" ")[2] if ask.lineage else ""
-    lines = [line(f"ask {ask.id}  process {ask.pid}" + (f" ({image})" if image else "") + f" {_TITLES.get(ask.kind, 'wants')}  {ask.op}")]
+    lines = [
+        line(
+            f"ask {ask.id}  process {ask.pid}"
+            + (f" ({image})" if image else "")
+            + f" {_TITLES.get(ask.kind, 'wants')}  {ask.op}"
+        )
+    ]
     if ask.rule:
         named = f"{ask.rule} ({ask.rule_name})" if ask.rule_name else ask.rule
         lines.append(line(f"  rule     {named}" + (f"  because {ask.because}" if ask.because else "")))
@@ -48,7 +56,7 @@ def framed(ask: Ask, *, lines_max: int = _LINES_MAX) -> list[str]:
     if ask.labels:
         lines.append(line(f"  labels   {', '.join(ask.labels)}"))
     lines.append("┌ written by the agent")
-    lines += _barred(_said(ask), lines_max)
+    lines += _barred(ask, lines_max, columns)
     lines.append("└")
     return lines
 
@@ -58,13 +66,15 @@ def _said(ask: Ask) -> list[str]:
         options = ask.args.get("options")
         return [str(ask.args.get("question", "")), *([f"options: {', '.join(map(str, options))}"] if options else [])]
     preview = ask.preview if isinstance(ask.preview, dict) else {}
-    shown = [f"{name}: {_value(value)}" for name, value in ask.args.items() if value is not None and not _in_preview(name, preview)]
-    for name in ("summary", "resolved", "resolved_to", "problem"):
-        if preview.get(name):
-            shown.append(f"{name}: {preview[name]}")
+    shown = [
+        f"{name}: {_value(value)}" for name, value in ask.args.items() if value is not None and not _in_preview(name, preview)
+    ]
+    shown += [f"{name}: {preview[name]}" for name in ("summary", "resolved", "resolved_to", "problem") if preview.get(name)]
     if preview.get("diff"):
         shown += ["", str(preview["diff"]).rstrip("\n")]
         shown += ["(the difference is longer than what is shown)"] if preview.get("cut") else []
+    elif preview.get("before") and preview.get("before") == preview.get("after"):
+        shown.append("(this is what the file holds already)")
     elif ask.preview is not None and not preview:
         shown.append(_value(ask.preview))
     return shown
@@ -72,15 +82,15 @@ def _said(ask: Ask) -> list[str]:
 
 def _in_preview(name: str, preview: dict[str, Any]) -> bool:
     """Say whether the difference already shows an argument."""
-    return bool(preview.get("diff")) and name in ("text", "data")
+    return "diff" in preview and name in ("text", "data")
 
 
 def _value(value: Any) -> str:
     return value if isinstance(value, str) else words.quoted(value, 2_000)
 
 
-def _barred(parts: list[str], lines_max: int) -> list[str]:
-    lines = [each for part in parts for each in block(part).split("\n")]
-    cut = [each if len(each) <= _CHARS_MAX else f"{each[:_CHARS_MAX]}..." for each in lines[:lines_max]]
-    more = len(lines) - len(cut)
-    return [f"│ {each}" for each in cut] + ([f"│ ... {more} more lines; `agentos asks ID` shows more"] if more > 0 else [])
+def _barred(ask: Ask, lines_max: int, columns: int) -> list[str]:
+    lines = [each for part in _said(ask) for each in wrapped(block(part), max(columns - len(_BAR), 20))]
+    more = len(lines) - lines_max
+    shown = [f"{_BAR}{each}" for each in lines[:lines_max]]
+    return [*shown, f"{_BAR}... {more} more lines; see `agentos asks {ask.id}`"] if more > 0 else shown

@@ -61,9 +61,8 @@ async def conduct(  # noqa: PLR0913 - what a run can be told
     try:
         followed = await Follower(kernel, people, view, watch).follow(pid, since=since, timeout_s=timeout_s, resumed=resumed)
     except TimeoutError as error:
-        raise Unavailable(
-            "timeout", f"process {pid} has not ended within {words.span(timeout_s or 0)}", hint=f"it was not touched; {shell.parting[-1]}", pid=pid
-        ) from error
+        said = f"process {pid} has not ended within {words.span(timeout_s or 0)}"
+        raise Unavailable("timeout", said, hint=f"it was not touched; {shell.parting[-1]}", pid=pid) from error
     finally:
         view.close()
     infos = [replace(info, usage=watch.usage(info)) for info in followed.infos]
@@ -114,17 +113,18 @@ def _report_pending(shell: Shell, followed: Followed, infos: list[ProcessInfo]) 
             shell.output.note(f"  {_how_to_answer(shell, ask)}")
         shell.output.note(f"{message}; it stays parked. Then go on with: {shell.again()}")
     else:
-        data = {"code": "pending.approval", "message": message, "hint": hint, "pid": followed.pid, "asks": followed.asks, "processes": infos}
-        shell.output.emit(Page(data))
+        error = {"code": "pending.approval", "message": message, "hint": hint}
+        shell.output.emit(Page({**error, "pid": followed.pid, "asks": followed.asks, "processes": infos}))
     return status.PENDING
 
 
 def _how_to_answer(shell: Shell, ask: Ask) -> str:
-    if ask.kind == "question":
-        return f"{shell.hint('approve', ask.id, '--reply', 'TEXT')}  or  {shell.hint('deny', ask.id)}"
-    if ask.kind == "unknown_outcome":
-        return f"{shell.hint('approve', ask.id, '--happened', 'JSON')}  or  {shell.hint('approve', ask.id, '--run')}  or  {shell.hint('deny', ask.id)}"
-    return f"{shell.hint('approve', ask.id)}  or  {shell.hint('deny', ask.id)}"
+    ways: dict[str, list[tuple[str, ...]]] = {
+        "question": [("--reply", "TEXT")],
+        "unknown_outcome": [("--happened", "JSON"), ("--run",)],
+    }
+    approvals = [shell.hint("approve", ask.id, *way) for way in ways.get(ask.kind, [()])]
+    return "  or  ".join([*approvals, shell.hint("deny", ask.id)])
 
 
 def _counts(root: ProcessInfo, infos: list[ProcessInfo], denied: int | None) -> str:

@@ -32,10 +32,11 @@ def obtain(shell: Shell, image: AgentImage, *, yes: bool, grant: Sequence[str] |
         return
     requests = [line(text) for text in image.capabilities]
     if not shell.has_person:
-        raise Invalid(
-            "argument", f"image `{image.ref}` requests: {'; '.join(requests)}", hint="grant it with --yes, or name what to grant with --grant",
-            field="--yes", requests=requests, digest=image.digest,
-        )  # fmt: skip
+        said, hint = (
+            f"image `{image.ref}` requests: {'; '.join(requests)}",
+            "grant it with --yes, or name what to grant with --grant",
+        )
+        raise Invalid("argument", said, hint=hint, field="--yes", requests=requests, digest=image.digest)
     if is_confirmed(image.digest):
         return
     shell.output.note("\n".join([f"image {image.ref} ({image.digest[:12]}) requests", *(f"  {text}" for text in requests)]))

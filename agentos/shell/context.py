@@ -35,7 +35,9 @@ class Shell:
         parting: Lines that say how to go on, printed when the command is interrupted.
     """
 
-    def __init__(self, output: Output, *, store: Path | None = None, workspace: Path | None = None, argv: Sequence[str] = ()) -> None:
+    def __init__(
+        self, output: Output, *, store: Path | None = None, workspace: Path | None = None, argv: Sequence[str] = ()
+    ) -> None:
         self.output = output
         self.workspace = workspace or Path()
         self.store_given = store is not None
@@ -101,7 +103,9 @@ class Shell:
                 if is_remote(kernel):
                     if mounts:
                         hint = "leave --mount out, or end the command that holds the store"
-                        raise Invalid("state", "another kernel holds the store, with mounts of its own", hint=hint, field="mount")
+                        raise Invalid(
+                            "state", "another kernel holds the store, with mounts of its own", hint=hint, field="mount"
+                        )
                     yield kernel
                     return
         from agentos.runtime.boot import Open  # noqa: PLC0415 - only verbs that need a kernel pay for it
@@ -115,7 +119,11 @@ class Shell:
         from agentos.shell.remembered import last_workspace  # noqa: PLC0415 - only on the way to an error
 
         last = None if self.store_given or self.workspace_given else last_workspace()
-        hint = f"the last run here was in another workspace: add `--workspace {last}`" if last else "start something: `agentos run IMAGE`"
+        hint = (
+            f"the last run here was in another workspace: add `--workspace {last}`"
+            if last
+            else "start something: `agentos run IMAGE`"
+        )
         return Invalid("store", f"there is no store at `{self.store}`", hint=hint, reason="missing")
 
 

@@ -8,12 +8,15 @@ tag character or lone surrogate. `block` keeps newlines, and only newlines.
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections.abc import Iterator
 from typing import Final
 
-__all__ = ["block", "json_text", "line"]
+__all__ = ["block", "json_text", "line", "wrapped"]
 
-_UNSAFE: Final = "\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f"
-_IN_LINE: Final = re.compile(f"[{_UNSAFE}]")
+_CONTROLS: Final = "\x00-\x1f\x7f-\x9f\ud800-\udfff"
+_FORMATS: Final = "\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"
+_IN_LINE: Final = re.compile(f"[{_CONTROLS}{_FORMATS}]")
 _NAMES: Final = {"\n": "\\n", "\t": "\\t", "\r": "\\r", "\x1b": "\\e"}
 
 
@@ -25,6 +28,29 @@ def line(text: object) -> str:
 def block(text: object) -> str:
     """Return `text` with its lines kept and its tabs as spaces, safe in a terminal."""
     return "\n".join(line(each) for each in str(text).replace("\r\n", "\n").expandtabs(8).split("\n"))
+
+
+def wrapped(text: str, columns: int) -> Iterator[str]:
+    """Yield the lines of `text` in pieces that are at most `columns` terminal columns wide; wide characters count two."""
+    for each in text.split("\n"):
+        if each.isascii() and len(each) <= columns:
+            yield each
+            continue
+        piece, width = "", 0
+        for char in each:
+            wide = _columns(char)
+            if width + wide > columns:
+                yield piece
+                piece, width = "", 0
+            piece += char
+            width += wide
+        yield piece
+
+
+def _columns(char: str) -> int:
+    if unicodedata.combining(char):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
 
 
 def json_text(text: str) -> str:

@@ -125,5 +125,3 @@ def _wanted_format(words: list[str]) -> Format:
         if value in set(Format):
             return Format(value)
     return Format.TABLE
-
-

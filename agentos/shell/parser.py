@@ -31,7 +31,9 @@ UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 _SETTINGS = {"help_option_names": ["-h", "--help"]}
 OutputOption = Annotated[Format | None, typer.Option("-o", "--output", help="Format of stdout.", show_default=False)]
 StoreOption = Annotated[Path | None, typer.Option("--store", help="The store's file.", show_default=False)]
-WorkspaceOption = Annotated[Path | None, typer.Option("--workspace", help="Folder that processes see as /.", show_default=False)]
+WorkspaceOption = Annotated[
+    Path | None, typer.Option("--workspace", help="Folder that processes see as /.", show_default=False)
+]
 _COMMON = {"output": OutputOption, "store": StoreOption, "workspace": WorkspaceOption}
 
 
@@ -66,7 +68,9 @@ class VerbGroup(TyperGroup):
 
 def parser() -> Any:
     """Return the root command."""
-    app = typer.Typer(cls=VerbGroup, add_completion=False, no_args_is_help=True, context_settings=_SETTINGS, rich_markup_mode=None)
+    app = typer.Typer(
+        cls=VerbGroup, add_completion=False, no_args_is_help=True, context_settings=_SETTINGS, rich_markup_mode=None
+    )
     app.callback()(_root)
     return typer.main.get_command(app)
 
@@ -83,7 +87,9 @@ def misuse(error: Exception) -> Invalid:
     said = str(getattr(error, "format_message", error.__str__)()).rstrip(".")
     context = getattr(error, "ctx", None)
     hint = f"`{context.command_path} --help` shows what it takes" if context is not None else "see `agentos --help`"
-    return Invalid("argument", said[:1].lower() + said[1:], hint=hint, field=getattr(error, "param_hint", None) or "command line")
+    return Invalid(
+        "argument", said[:1].lower() + said[1:], hint=hint, field=getattr(error, "param_hint", None) or "command line"
+    )
 
 
 def _group(words: tuple[str, ...]) -> Any:
@@ -106,7 +112,9 @@ def _root(
     output: OutputOption = None,
     store: StoreOption = None,
     workspace: WorkspaceOption = None,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
 ) -> None:
     """Run LLM agents as processes: capabilities, policies, durable approvals, a journal of everything."""
     del version

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import PurePosixPath
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Interrupted", "People", "matches", "whoami"]
 
 _LOOK_S = 0.5
+_LINES_AROUND, _LINES_LEAST, _ALL_LINES = 12, 8, 10_000
 
 
 class Interrupted(Exception):
@@ -84,16 +86,24 @@ class People:
 
         Cancellation: the open question is taken back and nothing is answered.
         """
-        for each in framed(ask):
-            self._say(each)
+        self._show(ask, all_of_it=False)
         while (answer := await self._asked(kernel, ask)) is not None:
             verdict, more = answer
+            if verdict == "show":
+                self._show(ask, all_of_it=True)
+                continue
             try:
                 await kernel.answer(ask.id, verdict, by=whoami(), **more)
             except Invalid as error:
                 self._say(line(f"not taken: {error.message}" + (f"; {error.hint}" if error.hint else "")))
                 continue
             return
+
+    def _show(self, ask: Ask, *, all_of_it: bool) -> None:
+        size = shutil.get_terminal_size()
+        lines_max = _ALL_LINES if all_of_it else max(size.lines - _LINES_AROUND, _LINES_LEAST)
+        for each in framed(ask, lines_max=lines_max, columns=size.columns):
+            self._say(each)
 
     async def _asked(self, kernel: Kernel, ask: Ask) -> tuple[str, dict[str, Any]] | None:
         """Ask the person until there is an answer; None when somebody else answered meanwhile, or it was withdrawn."""
@@ -108,7 +118,7 @@ class People:
 
         async def look() -> None:
             nonlocal gone
-            while any(each.id == ask.id for each in await kernel.asks()):
+            while any(each.id == ask.id for each in await kernel.asks()):  # noqa: ASYNC110 - a remote kernel tells nobody
                 await anyio.sleep(_LOOK_S)
             gone = found is None
             tasks.cancel_scope.cancel()
@@ -142,11 +152,13 @@ async def _reason() -> dict[str, Any]:
 
 
 async def _approval(say: Say) -> tuple[str, dict[str, Any]] | None:
-    choice = await _read("[a]pprove, [d]eny, [e]dit? ")
+    choice = await _read("[a]pprove, [d]eny, [e]dit, [s]how all? ")
     if choice in ("a", "approve", "y", "yes"):
         return "approve", {}
     if choice in ("d", "deny", "n", "no"):
         return "deny", await _reason()
+    if choice in ("s", "show"):
+        return "show", {}
     if choice in ("e", "edit"):
         changed = _object(await _read('arguments to change, as JSON, for example {"path": "/b.md"}: '))
         if changed is not None:

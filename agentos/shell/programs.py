@@ -34,5 +34,5 @@ def load_programs(files: Iterable[Path]) -> None:
             spec.loader.exec_module(module)
         except Exception as error:
             del sys.modules[path.stem]
-            said = f"{type(error).__name__}: {error}"
-            raise Invalid("argument", f"`{file}` cannot be imported: {said}", hint="mend it; `python FILE.py` shows where", field="--program") from error
+            said = f"`{file}` cannot be imported: {type(error).__name__}: {error}"
+            raise Invalid("argument", said, hint="mend it; `python FILE.py` shows where", field="--program") from error

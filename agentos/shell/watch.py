@@ -110,7 +110,12 @@ def denial_of(event: Event) -> Denial:
     """Return the denial that an event tells."""
     data = event.data
     return Denial(
-        event.seq, event.pid, data.get("op", ""), words.quoted(data.get("resource", ""), 200), data.get("code", ""), data.get("rule", "")
+        event.seq,
+        event.pid,
+        data.get("op", ""),
+        words.quoted(data.get("resource", ""), 200),
+        data.get("code", ""),
+        data.get("rule", ""),
     )
 
 
@@ -140,7 +145,9 @@ def _told_spawned(event: Event) -> str:
 
 def _told_ask(event: Event) -> str:
     rule = event.data.get("rule")
-    return f"ask       {event.data.get('ask')} of pid {event.pid} {event.data.get('resource', '')}" + (f"  {rule}" if rule else "")
+    return f"ask       {event.data.get('ask')} of pid {event.pid} {event.data.get('resource', '')}" + (
+        f"  {rule}" if rule else ""
+    )
 
 
 def _told_answered(event: Event) -> str:

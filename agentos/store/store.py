@@ -173,10 +173,12 @@ def _open_memory(clock: Clock) -> Store:
 
 def _open_writer(path: Path, durability: str, clock: Clock) -> Store:
     """Open a file for writing, under its lease."""
-    _make(path)
+    _make_folder(path)
     lease = Lease(path)
     opened: list[Connection] = []
     try:
+        if not path.exists() or not path.stat().st_size:
+            _make(path, durability)
         _look(path)
         opened.append(connect(path, durability=durability))
         migrations.migrate(opened[0])
@@ -205,11 +207,32 @@ def _open_reader(path: Path, clock: Clock) -> Store:
         raise
 
 
-def _make(path: Path) -> None:
-    """Make the file (0600) and its folder (0700) if they are missing."""
+def _make_folder(path: Path) -> None:
+    """Make the store's folder (0700) if it is missing."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise refusal("readonly", path, str(error.strerror).lower()) from error
+
+
+def _make(path: Path, durability: str) -> None:
+    """Make an empty store (0600), under the lease: whole under its name or not there at all, whenever the maker is killed."""
+    draft = path.with_name(f"{path.name}-draft")
+    try:
+        for left in (draft, draft.with_name(f"{draft.name}-wal"), draft.with_name(f"{draft.name}-shm")):
+            left.unlink(missing_ok=True)
+        os.close(os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        connection = connect(draft, durability=durability)
+        try:
+            migrations.migrate(connection)
+        finally:
+            connection.close()
+        draft.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
     except OSError as error:
         raise refusal("readonly", path, str(error.strerror).lower()) from error
 

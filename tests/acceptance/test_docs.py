@@ -126,14 +126,12 @@ def compare(block: Block, expected: str, printed: str) -> None:
 
 
 def pattern(expected: str) -> str:
-    lines = [plain(line) for line in expected.strip().splitlines()]
-    parts = [r"(?:.*\n)*?" if line == "..." else re.escape(line).replace(r"\.\.\.", ".*?") + r"\n" for line in lines]
-    return "".join(parts)
+    lines = plain(expected).splitlines()
+    return "".join(r"(?:.*\n)*?" if line == "..." else re.escape(line).replace(r"\.\.\.", ".*?") + r"\n" for line in lines)
 
 
 def plain(text: str) -> str:
-    lines = [re.sub(r" +", " ", line.rstrip()) for line in text.strip().splitlines()]
-    return "\n".join(lines) + "\n" if len(lines) > 1 or text.endswith("\n") else "".join(lines)
+    return "".join(" ".join(line.split()) + "\n" for line in text.strip().splitlines())
 
 
 @pytest.fixture

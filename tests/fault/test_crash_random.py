@@ -53,5 +53,5 @@ def killed_often(kernels: Zygote, folder: Path, resident: int) -> tuple[int, dic
 def test_random_kills_lose_nothing_and_repeat_nothing(tmp_path: Path, resident: int) -> None:
     with zygote("tests.fault.crash_soak") as kernels:
         kills, found = killed_often(kernels, tmp_path, resident)
-    assert kills >= KILLS // 3
+    assert kills >= KILLS // 5
     check(found, SEED, ROUNDS)

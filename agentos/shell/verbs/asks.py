@@ -44,11 +44,13 @@ async def asks(
     shell.output.emit(Page(found, columns, name=lambda each: each.id, empty="nothing waits for a person"))
 
 
-async def approve(
+async def approve(  # noqa: PLR0913, PLR0917 - one option per kind of answer
     shell: Shell,
     ask: AskId,
     reply: Annotated[str | None, typer.Option(help="Answer a question with this text.")] = None,
-    happened: Annotated[str | None, typer.Option(help="Unknown outcome: it happened, with this result.", metavar="JSON")] = None,
+    happened: Annotated[
+        str | None, typer.Option(help="Unknown outcome: it happened, with this result.", metavar="JSON")
+    ] = None,
     run: Annotated[bool, typer.Option("--run", help="Unknown outcome: run it again.")] = False,
     edit: Annotated[str | None, typer.Option(help="Approve with these arguments changed.", metavar="JSON")] = None,
     reason: Reason = None,

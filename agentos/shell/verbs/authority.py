@@ -18,7 +18,7 @@ __all__ = ["caps", "check", "explain", "grant", "revoke"]
 
 Pid = Annotated[int, typer.Argument(help="A process.")]
 OpName = Annotated[str, typer.Argument(help="Name of the op, for example fs.read.")]
-Arguments = Annotated[list[str] | None, typer.Argument(help="Arguments as NAME=VALUE; VALUE is JSON or else text.", metavar="NAME=VALUE...")]
+Arguments = Annotated[list[str] | None, typer.Argument(help="VALUE is JSON, or else text.", metavar="NAME=VALUE...")]
 _STATUS = {"allow": status.OK, "ask": status.PENDING, "deny": status.DENIED}
 
 
@@ -42,7 +42,9 @@ async def grant(
     """Give a process a capability, from the host."""
     async with shell.changing() as kernel:
         cap = await kernel.grant(pid, text)
-    shell.output.emit(Page({"cap": cap, "pid": pid, "text": text}, text=f"capability {cap} granted to process {pid}", name=lambda _: cap))
+    shell.output.emit(
+        Page({"cap": cap, "pid": pid, "text": text}, text=f"capability {cap} granted to process {pid}", name=lambda _: cap)
+    )
 
 
 async def revoke(shell: Shell, cap: Annotated[int, typer.Argument(help="Its handle, as `caps` shows it.")]) -> None:

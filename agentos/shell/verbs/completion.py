@@ -23,7 +23,9 @@ class ShellName(StrEnum):
     FISH = "fish"
 
 
-def completion(shell: Shell, name: Annotated[ShellName | None, typer.Argument(help="Which shell; none: yours.", metavar="[SHELL]")] = None) -> None:
+def completion(
+    shell: Shell, name: Annotated[ShellName | None, typer.Argument(help="Which shell; none: yours.", metavar="[SHELL]")] = None
+) -> None:
     """Print a completion script: `eval "$(agentos completion)"`."""
     yours = os.environ.get("SHELL", "").rpartition("/")[2]
     chosen = name or (ShellName(yours) if yours in set(ShellName) else ShellName.BASH)

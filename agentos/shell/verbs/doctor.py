@@ -97,7 +97,11 @@ def _paths(shell: Shell) -> list[Finding]:
     mode = folder.stat().st_mode & 0o777
     private = folder.stat().st_uid == os.getuid() and not mode & 0o077
     return [
-        Finding("state", "ok" if private else "bad", f"{folder}, mode {mode:o}" + ("" if private else ": others can look in; chmod 700")),
+        Finding(
+            "state",
+            "ok" if private else "bad",
+            f"{folder}, mode {mode:o}" + ("" if private else ": others can look in; chmod 700"),
+        ),
         Finding("workspace", "ok" if shell.workspace.is_dir() else "bad", str(shell.workspace.resolve())),
     ]
 
@@ -120,4 +124,3 @@ async def _store(shell: Shell) -> list[Finding]:
         Finding("chain", "ok" if report.ok else "bad", said),
         Finding("kernel", "ok", f"running, socket {control_path(shell.store)}" if running else "none runs"),
     ]
-

@@ -27,13 +27,19 @@ def image_ls(shell: Shell) -> None:
         ("image", lambda each: f"{each['name']}:{each['version']}"), ("digest", lambda each: each["digest"][:16]),
         ("age", lambda each: words.age(each["registered"], now)),
     ]  # fmt: skip
-    shell.output.emit(Page(found, columns, name=lambda each: f"{each['name']}:{each['version']}", empty="no images are registered"))
+    shell.output.emit(
+        Page(found, columns, name=lambda each: f"{each['name']}:{each['version']}", empty="no images are registered")
+    )
 
 
-def image_inspect(shell: Shell, image: Annotated[str, typer.Argument(help="A manifest's path, NAME:VERSION or a digest.")]) -> None:
+def image_inspect(
+    shell: Shell, image: Annotated[str, typer.Argument(help="A manifest's path, NAME:VERSION or a digest.")]
+) -> None:
     """Show an image: what it runs, what it requests, its limits."""
     found = load(shell, image)
-    shell.output.emit(Page({"digest": found.digest, **found.to_data()}, text="\n".join(_described(found)), name=lambda _: found.ref))
+    shell.output.emit(
+        Page({"digest": found.digest, **found.to_data()}, text="\n".join(_described(found)), name=lambda _: found.ref)
+    )
 
 
 def is_path(name: str) -> bool:
@@ -51,7 +57,8 @@ def load(shell: Shell, name: str) -> AgentImage:
         return AgentImage.load(name, parents=lambda ref: _registered(shell, ref))
     found = _registered(shell, name)
     if found is None:
-        raise Invalid("argument", f"there is no image `{name}`", hint="give the path of its manifest, or see `agentos image ls`", field="image")
+        hint = "give the path of its manifest, or see `agentos image ls`"
+        raise Invalid("argument", f"there is no image `{name}`", hint=hint, field="image")
     return found
 
 
@@ -74,7 +81,11 @@ def _records(shell: Shell) -> list[ImageRecord]:
 
 def _described(image: AgentImage) -> list[str]:
     body = image.body
-    lines = [f"image    {image.ref}", f"digest   {image.digest}", f"program  {body.kind}" + (f" {body.name}" if body.name else "")]
+    lines = [
+        f"image    {image.ref}",
+        f"digest   {image.digest}",
+        f"program  {body.kind}" + (f" {body.name}" if body.name else ""),
+    ]
     lines += ["requests"] + [f"  {text}" for text in image.capabilities] if image.capabilities else ["requests nothing"]
     if image.policy is not None:
         lines.append(f"policy   {image.policy.source}")

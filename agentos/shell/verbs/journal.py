@@ -29,7 +29,7 @@ async def log(
             await _follow(shell, kernel, pid, entries[-1].seq if entries else 0)
 
 
-async def audit(  # noqa: PLR0913 - one option per filter
+async def audit(  # noqa: PLR0913, PLR0917 - one option per filter
     shell: Shell,
     pid: Annotated[int | None, typer.Option(help="Only this process.")] = None,
     op: Annotated[str | None, typer.Option(help="Only this op.")] = None,

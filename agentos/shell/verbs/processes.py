@@ -17,9 +17,7 @@ from agentos.shell.output import Page
 __all__ = ["ps", "status", "tree"]
 
 
-async def ps(
-    shell: Shell, show_all: Annotated[bool, typer.Option("--all", "-a", help="Ended processes too.")] = False
-) -> None:
+async def ps(shell: Shell, show_all: Annotated[bool, typer.Option("--all", "-a", help="Ended processes too.")] = False) -> None:
     """List processes."""
     shell.output.emit(_page(await _processes(shell, ended=show_all), ended=show_all))
 
@@ -135,7 +133,9 @@ def _page(infos: list[ProcessInfo], *, ended: bool) -> Page:
         ("age", lambda info: words.age(info.created, now)), ("calls", lambda info: words.amount(info.usage.get("calls", 0))),
         ("goal", lambda info: words.quoted(info.goal, 40) if info.goal is not None else ""),
     ]  # fmt: skip
-    return Page(infos, columns, name=_pid, empty="no processes" if ended else "no live processes; `agentos ps --all` shows ended ones")
+    return Page(
+        infos, columns, name=_pid, empty="no processes" if ended else "no live processes; `agentos ps --all` shows ended ones"
+    )
 
 
 def _pid(info: ProcessInfo) -> int:
@@ -148,8 +148,8 @@ def _described(info: ProcessInfo, caps: list[Any], asks: list[Any]) -> list[str]
         for name, used in sorted(info.usage.items())
     )
     lines = [
-        f"process    {info.pid}, {words.label(info)}, {info.program}", f"state      {_state(info)}", f"started    {words.clock(info.created)}",
-        f"parent     {info.ppid or 'the host'}", f"used       {usage or 'nothing'}",
+        f"process    {info.pid}, {words.label(info)}, {info.program}", f"state      {_state(info)}",
+        f"started    {words.clock(info.created)}", f"parent     {info.ppid or 'the host'}", f"used       {usage or 'nothing'}",
     ]  # fmt: skip
     if info.goal is not None:
         lines.append(f"goal       {words.quoted(info.goal, 400)}")

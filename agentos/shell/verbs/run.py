@@ -24,7 +24,9 @@ __all__ = ["run", "spawn", "wait"]
 
 Image = Annotated[str, typer.Argument(help="A manifest's path, NAME:VERSION or a digest.")]
 Goal = Annotated[str | None, typer.Option(help="What it is for.", metavar="TEXT")]
-ProgramFiles = Annotated[list[Path] | None, typer.Option("--program", help="Python file with the programs to register.", metavar="FILE.py")]
+ProgramFiles = Annotated[
+    list[Path] | None, typer.Option("--program", help="Python file with the programs to register.", metavar="FILE.py")
+]
 Grant = Annotated[list[str] | None, typer.Option(help="Grant this instead of all that the image requests.", metavar="CAP")]
 PolicyFiles = Annotated[list[Path] | None, typer.Option("--policy", help="Policy layer of the process.", metavar="FILE")]
 NoPolicy = Annotated[bool, typer.Option("--no-policy", help="No default policy: capabilities alone decide.")]
@@ -48,7 +50,7 @@ async def run(  # noqa: PLR0913, PLR0917 - the frozen options
     new: Annotated[bool, typer.Option("--new", help="Start another, though one is unfinished.")] = False,
     mount: Mount = None,
     verbose: Verbose = False,
-    timeout: Timeout = None,
+    timeout: Timeout = None,  # noqa: ASYNC109 - the option's name; the deadline is a scope
 ) -> int:
     """Start a process, follow it, print its result.
 
@@ -69,7 +71,14 @@ async def run(  # noqa: PLR0913, PLR0917 - the frozen options
             pid = unfinished.pid
             shell.output.note(f"resuming process {pid} (started {words.clock(unfinished.created)}); --new starts another")
         return await conduct(
-            shell, kernel, pid, since=since, approve=approve or (), verbose=verbose, timeout_s=timeout_s, resumed=unfinished is not None
+            shell,
+            kernel,
+            pid,
+            since=since,
+            approve=approve or (),
+            verbose=verbose,
+            timeout_s=timeout_s,
+            resumed=unfinished is not None,
         )
 
 
@@ -92,13 +101,15 @@ async def spawn(  # noqa: PLR0913, PLR0917 - the frozen options
         running = is_remote(kernel)
     if not running:
         shell.output.note(f"no kernel runs; drive it with: {shell.hint('wait', pid)}")
-    shell.output.emit(Page({"pid": pid, "image": found.ref, "digest": found.digest, "kernel": running}, text=str(pid), name=lambda _: pid))
+    shell.output.emit(
+        Page({"pid": pid, "image": found.ref, "digest": found.digest, "kernel": running}, text=str(pid), name=lambda _: pid)
+    )
 
 
 async def wait(  # noqa: PLR0913, PLR0917 - one option per wish
     shell: Shell,
     pid: Annotated[int, typer.Argument(help="A process.")],
-    timeout: Timeout = None,
+    timeout: Timeout = None,  # noqa: ASYNC109 - the option's name; the deadline is a scope
     program: ProgramFiles = None,
     approve: Approve = None,
     mount: Mount = None,

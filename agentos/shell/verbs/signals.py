@@ -56,7 +56,7 @@ def parse_json(text: str, field: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        hint = 'quote it for your shell: \'{"a": 1}\''
+        hint = "quote it for your shell, for example with single quotes"
         raise Invalid("argument", f"`{text}` is not JSON: {error}", hint=hint, field=field) from error
 
 

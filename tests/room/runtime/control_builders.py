@@ -23,7 +23,8 @@ from agentos.runtime.boot import Open
 from agentos.runtime.places import control_path
 
 FILES = AgentImage.host(capabilities=["fs.read, fs.list, fs.write /**"])
-ASKING = 'default allow\nask fs.write to "/**" as "look first"\n'
+OPEN = 'policy "open" version 1\nallow effect pure, effect local, effect probeable, effect repeatable any *\n'
+ASKING = f'{OPEN}ask fs.write "/**" because "look first"\n'
 
 _KERNEL = """
 import os, sys, anyio, agentos

@@ -181,9 +181,9 @@ async def test_a_folder_that_others_may_write_is_refused(place: Place) -> None:
     folder = place.socket.parent
     folder.mkdir(parents=True)
     folder.chmod(0o770)
-    with pytest.raises(Invalid, match="open to other users") as caught:
-        async with place.open():
-            pass
+    async with place.open(control=False) as kernel:
+        with pytest.raises(Invalid, match="open to other users") as caught:
+            await control.serve(kernel, place.store)
     assert caught.value.code == "invalid.state"
 
 
@@ -192,11 +192,11 @@ async def test_a_folder_that_is_a_link_is_refused_by_both_ends(place: Place) -> 
     elsewhere.mkdir(mode=0o700)
     place.socket.parent.parent.mkdir()
     place.socket.parent.symlink_to(elsewhere)
-    async with place.open(control=False):
-        pass
-    for user in (place.open(), connect(place.store)):
+    async with place.open(control=False) as kernel:
         with pytest.raises(Invalid, match="is not a folder"):
-            async with user:
+            await control.serve(kernel, place.store)
+        with pytest.raises(Invalid, match="is not a folder"):
+            async with connect(place.store):
                 pass
 
 

@@ -223,3 +223,20 @@ def as_nobody(folder: Path) -> str:
     os.close(read)
     os.close(write)
     return text
+
+
+def test_a_store_whose_maker_was_killed_is_made_again(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    path.with_name("s.db-draft").write_bytes(b"half a store")
+    with pytest.raises(Invalid) as caught:
+        open_store(path, clock=FixedClock(), writer=False)
+    assert caught.value.reason == "missing"
+    with open_store(path, clock=FixedClock()) as store:
+        assert store.verify().ok
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["s.db", "s.db-lease"]
+
+
+def test_an_empty_file_becomes_a_store(tmp_path: Path) -> None:
+    (tmp_path / "s.db").touch()
+    with open_store(tmp_path / "s.db", clock=FixedClock()) as store:
+        assert store.epoch == 1
