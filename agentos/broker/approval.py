@@ -69,21 +69,26 @@ class Approvals:
             raise self._door.fail(call, error, changes)
         if record.digest != bound:
             return False
-        if answer.edit:
-            self._edit(call, answer)
         call.approval = record
+        if answer.edit:
+            self._edit(call, answer, changes)
         return True
 
-    def _edit(self, call: Request, answer: Answer) -> None:
+    def _edit(self, call: Request, answer: Answer, changes: list[Change]) -> None:
         """Take the arguments as the person changed them; a deny still denies, and they are what the row shows.
 
         The digest stays that of the program's own call, by which a replay knows it again.
         """
         assert answer.edit is not None
         original = call.digest
-        call.set_args(call.op.validate({**call.args, **answer.edit}))
-        call.digest = original
-        self._door.decide_again(call)
+        try:
+            call.set_args(call.op.validate({**call.args, **answer.edit}))
+            call.digest = original
+            self._door.decide(call)
+        except AgentOSError as error:
+            assert call.approval is not None, "an edit comes with an answer"
+            self._core.asks.close(call.approval, "consumed", changes)
+            raise self._door.fail(call, error, changes) from None
 
     async def _preview(self, call: Request) -> Any:
         if call.syscall.preview is None:

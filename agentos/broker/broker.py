@@ -13,14 +13,14 @@ from agentos.abi.syscall import Syscall
 from agentos.broker.approval import Approvals
 from agentos.broker.door import Door
 from agentos.broker.effect import Effects
-from agentos.broker.replay import Replay, is_open
+from agentos.broker.replay import Replay
 from agentos.broker.request import Deadline, Request, is_host_call
 from agentos.errors import AgentOSError, Denied, Invalid, Unavailable
 from agentos.kernel.core import Core
 from agentos.kernel.lifecycle import error_data
 from agentos.kernel.process import AgentProcess, ProcessEnded
 from agentos.kernel.run import finish
-from agentos.kernel.tape import Recorded
+from agentos.kernel.tape import Recorded, Tape
 from agentos.policy import Verdict
 
 __all__ = ["Broker"]
@@ -77,14 +77,11 @@ class Broker:
             raise self.door.refuse(process, op, number, error) from None
         call.deadline = deadline
         if tape is not None:
-            try:
-                recorded = tape.take(number, op, call.digest, call.args)
-            except Invalid as error:  # no program gets to catch this and go on
-                finish(self.core, process, "failed", error=error_data(error))
-                raise ProcessEnded from None
+            recorded = self._recall(process, tape, call)
             if not len(tape):
                 process.tape = None
             if recorded is not None:
+                process.calls_since_save += 1
                 return await self._replay.answer(call, recorded)
         scheduler = self.core.scheduler
         if scheduler.charge(process):
@@ -92,6 +89,14 @@ class Broker:
             if call.is_over:
                 raise ProcessEnded
         return await self._walk(call)
+
+    def _recall(self, process: AgentProcess, tape: Tape, call: Request) -> Recorded | None:
+        """Take the recorded call from the tape; a program that does not repeat itself ends here, whatever it would catch."""
+        try:
+            return tape.take(call.number, call.op.name, call.digest, call.args)
+        except Invalid as difference:
+            finish(self.core, process, "failed", error=error_data(difference))
+            raise ProcessEnded from None
 
     async def _walk(self, call: Request) -> Any:
         door, process = self.door, call.process
@@ -158,8 +163,12 @@ class Broker:
         """
         number, key = intent.number, intent.key
         flight = (process.pid, number)
-        landed = self._flights[flight] = anyio.Event()
+        while flight in self._flights:
+            await self._flights[flight].wait()
         recorded = Recorded(intent, self.core.store.result_of(intent.seq))
+        if recorded.result is not None or process.ended:
+            return  # a host that came back with its key was faster
+        landed = self._flights[flight] = anyio.Event()
         self.core.scheduler.resume(process)
         process.branches += 1
         process.host_calls += 1
@@ -168,7 +177,7 @@ class Broker:
             if call.op.effect.value == "repeatable" and not key:
                 cancelled = Unavailable("cancelled", "the kernel stopped while this ran; nobody waits for it")
                 self._effects.settle_error(call, intent, None, cancelled)
-            elif is_open(recorded):
+            else:
                 await self._replay.recover(call, recorded)
         except (AgentOSError, ProcessEnded):
             return  # journaled by the walk; there is no caller to tell

@@ -196,7 +196,8 @@ class Door:
             changes: list[Change] = []
             core.asks.close(record, "withdrawn", changes)
             core.note(process.pid, "withdrawn", {"call": call.number}, changes, ask=record.ask)
-        self.fail(call, Unavailable("cancelled", f"`{call.op.name}` was cancelled while it waited"))
+        reason = "timeout" if call.timed_out else "cancelled"
+        self.fail(call, Unavailable(reason, f"`{call.op.name}` was cancelled while it waited"))
 
     def reserve(self, call: Request) -> None:
         """Take the call from the budget of its process and of every ancestor.

@@ -13,8 +13,6 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-import anyio
-
 from agentos.abi.codec import decode, encode
 from agentos.abi.limits import RESULT_BYTES_MAX
 from agentos.abi.op import Effect
@@ -146,7 +144,7 @@ class Effects:
 
     def _settle_cancelled(self, call: Request, intent: Row, permit: Permit) -> None:
         harmless = call.op.effect in _HARMLESS or intent.seq > self._core.journal.durable_seq
-        timed_out = call.deadline is not None and anyio.current_time() >= call.deadline.at
+        timed_out = call.timed_out
         if call.deadline is not None:
             call.deadline.may_have_happened = not harmless
         error = Unavailable(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
+import anyio
+
 from agentos.abi.codec import encode
 from agentos.abi.limits import ARGS_BYTES_MAX
 from agentos.abi.records import Row
@@ -85,6 +87,11 @@ class Request:
                 "argument", f"arguments have {len(self.encoded)} bytes, {ARGS_BYTES_MAX} at most", hint="pass a reference"
             )
         self.digest = call_digest(op.key_bytes, self.encoded)
+
+    @property
+    def timed_out(self) -> bool:
+        """True once the host's deadline has passed."""
+        return self.deadline is not None and anyio.current_time() >= self.deadline.at
 
     @property
     def is_over(self) -> bool:

@@ -131,8 +131,7 @@ class Core:
         assert process.scope is not None
         if process.host_calls or any(call.event is not None and call.event.is_set() for call in process.open_calls):
             return  # the host uses it, or a reason to go on has come and its task runs next
-        assert process.waiting, "only a waiting process is unwound"
-        assert not process.intents, "an effect is never unwound"
+        assert process.waiting >= process.branches > 0, "only a waiting process is unwound, never a running effect"
         record = process.record
         replaced = record.seq
         union = self.waits.union(process)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Birth", "end", "exec_image", "fork", "link", "signal", "spawn"]
 
+_NEVER = float("inf")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Birth:
@@ -97,6 +99,9 @@ def _check_birth(birth: Birth) -> None:
         raise Invalid(
             "argument", f"name has {len(birth.name)} characters", hint=f"give 1 to {IDENTIFIER_CHARS_MAX}", field="name"
         )
+    encode(birth.name)  # text that cannot be stored is refused before there is a process
+    if not 0 <= birth.deadline < _NEVER:
+        raise Invalid("argument", f"deadline is `{birth.deadline}`", hint="give seconds from now", field="deadline_s")
     if not 0 < birth.weight <= 1_000_000:
         raise Invalid("argument", f"weight is `{birth.weight}`", hint="give a number above 0", field="weight")
 

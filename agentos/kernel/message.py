@@ -51,6 +51,7 @@ class MailTable:
             raise Invalid(
                 "argument", f"channel has {len(channel)} characters", hint=f"give 1 to {IDENTIFIER_CHARS_MAX}", field="channel"
             )
+        encode(channel)  # text that cannot be stored is refused before there is a message
         if self._counts.get(to, 0) >= MAILBOX_MESSAGES_MAX:
             raise Unavailable("overloaded", f"the mailbox of process {to} is full", hint="it has to receive first", pid=to)
         record = MessageRecord(

@@ -92,11 +92,30 @@ class Sys:
         branch.busy = op
         try:
             if branch.prefix:
-                async with self._room:
+                await self._find_room()
+                try:
                     return await self._broker.call(self._process, op, args, number=number)
+                finally:
+                    self._room.release()
             return await self._broker.call(self._process, op, args, number=number)
         finally:
             branch.busy = ""
+
+    async def _find_room(self) -> None:
+        """Wait until fewer than CALLS_IN_FLIGHT_MAX calls are open. A branch that waits for this runs no code, like one whose call waits."""
+        try:
+            self._room.acquire_nowait()
+        except anyio.WouldBlock:
+            process, core = self._process, self._broker.core
+            process.waiting += 1
+            core.scheduler.suspend(process)
+            self._broker.door.look_whether_waiting(process)
+            try:
+                await self._room.acquire()
+            finally:
+                process.waiting -= 1
+                core.scheduler.resume(process)
+                core.scheduler.wakes(process)
 
     def _number(self, branch: Branch) -> str:
         if branch.prefix:

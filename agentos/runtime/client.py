@@ -7,7 +7,6 @@ control socket. Not here: authority of any kind. Who may open the socket is the 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import aclosing
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from anyio.abc import TaskGroup
 
+from agentos.abi.limits import CONTROL_REPLY_S
 from agentos.errors import Invalid
 from agentos.runtime.link import Link, NoKernel
 from agentos.runtime.places import control_path, default_store
@@ -63,7 +63,10 @@ class Connect:
         """Connect to the kernel, or open the store for reading."""
         if not self._store.is_file():
             raise Invalid(
-                "store", f"there is no store at `{self._store}`", hint="give another path, or start a kernel there", reason="missing"
+                "store",
+                f"there is no store at `{self._store}`",
+                hint="give another path, or start a kernel there",
+                reason="missing",
             )
         try:
             self._link = await Link.dial(control_path(self._store))
@@ -77,12 +80,15 @@ class Connect:
         self._link.start(self._tasks)
         return RemoteKernel(self._link)
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Close the connection or the store. What still waits for the kernel is cancelled there."""
         if self._view is not None:
             self._view.close()
         if self._link is not None:
-            await self._link.close()
+            with anyio.move_on_after(CONTROL_REPLY_S, shield=True):
+                await self._link.close()
             self._tasks.cancel_scope.cancel()
             await self._tasks.__aexit__(None, None, None)
 
@@ -152,7 +158,9 @@ class RemoteKernel:
         Raises:
             Invalid: always, `invalid.state`.
         """
-        raise Invalid("state", f"device `{name}` cannot be mounted from outside", hint="mount it in the process that opened the kernel")
+        raise Invalid(
+            "state", f"device `{name}` cannot be mounted from outside", hint="mount it in the process that opened the kernel"
+        )
 
     # --- authority ----------------------------------------------------------------------------------------------------------
 
@@ -194,24 +202,20 @@ class RemoteKernel:
 
     # --- looking ------------------------------------------------------------------------------------------------------------
 
-    async def audit(
+    def audit(
         self, *, since: int = 0, pid: int | None = None, op: str | None = None, outcome: str | None = None
     ) -> AsyncIterator[Entry]:
         """As `Kernel.audit`."""
-        async with aclosing(self._link.stream("audit", {"since": since, "pid": pid, "op": op, "outcome": outcome})) as items:
-            async for entry in items:
-                yield entry
+        return self._link.stream("audit", {"since": since, "pid": pid, "op": op, "outcome": outcome})
 
     async def verify_audit(self, head: str | None = None) -> AuditReport:
         """As `Kernel.verify_audit`."""
         report: AuditReport = await self._link.request("verify_audit", {"head": head})
         return report
 
-    async def events(self, since: int | None = None) -> AsyncIterator[Event]:
+    def events(self, since: int | None = None) -> AsyncIterator[Event]:
         """As `Kernel.events`; the end of the kernel is `unavailable.cancelled`."""
-        async with aclosing(self._link.stream("events", {"since": since})) as items:
-            async for event in items:
-                yield event
+        return self._link.stream("events", {"since": since})
 
 
 class RemoteProcess:
@@ -229,7 +233,9 @@ class RemoteProcess:
         """Return the pid."""
         return f"<agentos.RemoteProcess {self.pid}>"
 
-    async def call(self, op: str, /, *, key: str | None = None, timeout_s: float | None = None, retries: int = 0, **args: Any) -> Any:
+    async def call(
+        self, op: str, /, *, key: str | None = None, timeout_s: float | None = None, retries: int = 0, **args: Any
+    ) -> Any:
         """As `Process.call`; values of an app's own types arrive as the data they hold."""
         options = {"op": op, "args": args, "key": key, "timeout_s": timeout_s, "retries": retries}
         return await self._link.request("process.call", options, pid=self.pid)
@@ -266,11 +272,9 @@ class RemoteProcess:
         """As `Process.query`."""
         return await self._link.request("process.query", {"name": name}, pid=self.pid)
 
-    async def stream(self, text: Any = None) -> AsyncIterator[Event]:
+    def stream(self, text: Any = None) -> AsyncIterator[Event]:
         """As `Process.stream`."""
-        async with aclosing(self._link.stream("process.stream", {"text": text}, pid=self.pid)) as items:
-            async for event in items:
-                yield event
+        return self._link.stream("process.stream", {"text": text}, pid=self.pid)
 
     async def caps(self) -> list[CapInfo]:
         """As `Process.caps`."""
@@ -303,5 +307,7 @@ def _policy(policy: Any) -> Any:
     if policy is None or isinstance(policy, str):
         return policy
     if getattr(policy, "use", None) is not None:
-        raise Invalid("argument", "a policy that reads its used files itself cannot be sent", hint="give its path", field="policy")
+        raise Invalid(
+            "argument", "a policy that reads its used files itself cannot be sent", hint="give its path", field="policy"
+        )
     return [_policy(each) for each in policy] if isinstance(policy, Iterable) else policy

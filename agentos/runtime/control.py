@@ -72,7 +72,9 @@ async def _listen(path: Path) -> SocketListener:
         return await anyio.create_unix_listener(path, mode=0o600)
     except OSError as error:
         reason = (error.strerror or "it cannot be made").lower()
-        raise Invalid("state", f"the control socket `{path}`: {reason}", hint="set AGENTOS_STATE to a folder of yours") from error
+        raise Invalid(
+            "state", f"the control socket `{path}`: {reason}", hint="set AGENTOS_STATE to a folder of yours"
+        ) from error
 
 
 def _remove(path: Path, made: int) -> None:
@@ -163,7 +165,9 @@ class _Client:
             try:
                 line = await lines.receive_until(b"\n", CONTROL_FRAME_BYTES_MAX)
             except anyio.DelimiterNotFound:
-                raise Invalid("argument", f"a frame has over {CONTROL_FRAME_BYTES_MAX} bytes", hint="send less at once") from None
+                raise Invalid(
+                    "argument", f"a frame has over {CONTROL_FRAME_BYTES_MAX} bytes", hint="send less at once"
+                ) from None
             except (anyio.EndOfStream, anyio.IncompleteRead, anyio.BrokenResourceError, anyio.ClosedResourceError):
                 return
             await self._take(wire.parse(line), tasks)
@@ -175,7 +179,9 @@ class _Client:
                 scope.cancel()
             return
         if request.id is None or request.id in self._requests:
-            raise Invalid("argument", f"request has id {request.id}", hint="give every request an id that is not in use", field="id")
+            raise Invalid(
+                "argument", f"request has id {request.id}", hint="give every request an id that is not in use", field="id"
+            )
         if len(self._requests) >= CONTROL_REQUESTS_MAX:
             error = Unavailable("overloaded", f"{CONTROL_REQUESTS_MAX} requests are under way", hint="wait for some")
             await self._out.send(wire.frame(id=request.id, ok=False, error=error))
@@ -196,9 +202,10 @@ class _Client:
         try:
             method = find(request.method)
             args = wire.arguments(request.args)
-            if method.streams:
-                return await self._items(method, request, number, args)
-            value = await method.value(self._kernel, request.pid, args)
+            with method.guarded():
+                if method.streams:
+                    return await self._items(method, request, number, args)
+                value = await method.value(self._kernel, request.pid, args)
             journal = self._kernel.core.journal
             await journal.durable(journal.head)
             return self._bounded(method, wire.frame(id=number, ok=True, value=value))
@@ -211,7 +218,7 @@ class _Client:
 
     async def _items(self, method: Method, request: wire.Request, number: int, args: dict[str, Any]) -> bytes:
         journal = self._kernel.core.journal
-        async with aclosing(method.items(self._kernel, request.pid, args)) as items:
+        async with aclosing(method.start(self._kernel, request.pid, args)) as items:
             async for item in items:
                 await journal.durable(min(item.seq, journal.head))
                 await self._out.send(self._bounded(method, wire.frame(id=number, item=item)))
@@ -220,5 +227,7 @@ class _Client:
     def _bounded(self, method: Method, data: bytes) -> bytes:
         if len(data) > CONTROL_REPLY_BYTES_MAX:
             hint = "ask for less, or open the store"
-            raise Unavailable("overloaded", f"what `{method.name}` gives has {len(data)} bytes", may_have_happened=True, hint=hint)
+            raise Unavailable(
+                "overloaded", f"what `{method.name}` gives has {len(data)} bytes", may_have_happened=True, hint=hint
+            )
         return data

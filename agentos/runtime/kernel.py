@@ -10,6 +10,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
+from agentos.abi.codec import decode, plain
 from agentos.abi.image import AgentImage
 from agentos.abi.records import AccountRecord, AskRecord, Change, ProcessRecord
 from agentos.abi.values import CapInfo, Event, ProcessInfo
@@ -213,6 +214,7 @@ class Kernel:
             )
         core = self.core
         answer = Answer(verdict, by, scope, edit, value.get("value"), "value" in value, reason, core.clock.now())
+        _check_answer(core, core.asks.find(ask_id), answer)
         changes: list[Change] = []
         record = core.asks.answer(ask_id, answer, changes)
         seq = core.note(record.pid, "answered", {"verdict": verdict, "by": by}, changes, ask=ask_id, rule=record.rule)
@@ -278,6 +280,24 @@ class Kernel:
         for syscall in device.syscalls(name):
             self.core.ops.add(syscall.op)
             self.broker.door.serve(syscall)
+
+
+def _check_answer(core: Core, record: AskRecord, answer: Answer) -> None:
+    """Refuse an answer that its call could not use, while the person is there to correct it.
+
+    Raises:
+        Invalid: edited arguments or the value of an effect that happened do not fit the op.
+    """
+    if answer.edit is None and not (answer.has_value and record.kind == "unknown_outcome"):
+        return
+    op = core.ops.find(record.op)
+    if answer.edit is not None:
+        op.validate({**decode(record.args), **answer.edit})
+        return
+    try:
+        op.restore(plain(answer.value))
+    except ValueError as error:
+        raise Invalid("argument", f"`{op.name}` does not return that: {error}", hint="give the result it had", field="value") from error
 
 
 def _past(core: Core, since: int) -> Iterable[Event]:

@@ -78,15 +78,20 @@ async def _dial(path: Path) -> tuple[_Wire, dict[str, Any]]:
     try:
         _check_peer(stream.extra_attributes[SocketAttribute.raw_socket](), path)
         connection = _Wire(stream)
-        with anyio.fail_after(CONTROL_REPLY_S):
-            return connection, _greeted(await connection.next())
-    except BaseException as error:
-        await anyio.aclose_forcefully(stream)
-        if isinstance(error, _LOST):
-            raise NoKernel from None
-        if isinstance(error, TimeoutError):
-            raise _silent() from None
+        with anyio.move_on_after(CONTROL_REPLY_S):
+            return connection, _greeted(await _hello(connection))
+        raise _silent()
+    except BaseException:
+        with anyio.move_on_after(_CANCEL_S, shield=True):
+            await anyio.aclose_forcefully(stream)
         raise
+
+
+async def _hello(connection: _Wire) -> dict[str, Any]:
+    try:
+        return await connection.next()
+    except _LOST:
+        raise NoKernel from None
 
 
 def _check_peer(connected: socket.socket, path: Path) -> None:
@@ -99,13 +104,17 @@ def _greeted(hello: dict[str, Any]) -> dict[str, Any]:
         raise hello["refused"]
     if hello.get("agentos") != wire.PROTOCOL:
         raise Invalid(
-            "state", f"the kernel speaks protocol {hello.get('agentos')}, this client {wire.PROTOCOL}", hint="use one version of agentos"
+            "state",
+            f"the kernel speaks protocol {hello.get('agentos')}, this client {wire.PROTOCOL}",
+            hint="use one version of agentos",
         )
     return hello
 
 
 def _silent() -> Unavailable:
-    return Unavailable("timeout", f"the kernel did not answer within {CONTROL_REPLY_S:g} s", may_have_happened=True, hint="try again")
+    return Unavailable(
+        "timeout", f"the kernel did not answer within {CONTROL_REPLY_S:g} s", may_have_happened=True, hint="try again"
+    )
 
 
 class Link:
@@ -168,7 +177,8 @@ class Link:
             await self._out.send(data)
             await waiting.came.wait()
         except anyio.get_cancelled_exc_class():
-            await self._cancel(number)
+            with anyio.move_on_after(_CANCEL_S, shield=True):
+                await self._cancel(number)
             raise
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
             raise wire.gone(may_have_happened=False) from None
@@ -179,11 +189,10 @@ class Link:
         return _answer(waiting.frame)
 
     async def _cancel(self, number: int) -> None:
-        with anyio.move_on_after(_CANCEL_S, shield=True):
-            try:
-                await self._out.send(wire.frame(cancel=number))
-            except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-                return
+        try:
+            await self._out.send(wire.frame(cancel=number))
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            return
 
     async def _read(self) -> None:
         try:
@@ -217,7 +226,9 @@ class Link:
 
     # --- streams --------------------------------------------------------------------------------------------------------
 
-    async def stream(self, method: str, args: dict[str, Any] | None = None, *, pid: int | None = None) -> AsyncGenerator[Any, None]:
+    async def stream(
+        self, method: str, args: dict[str, Any] | None = None, *, pid: int | None = None
+    ) -> AsyncGenerator[Any, None]:
         """Yield what a method of the kernel yields, over a connection of its own.
 
         Raises:
@@ -244,7 +255,7 @@ class Link:
             raise wire.gone(may_have_happened=False) from None
         finally:
             self._streams.discard(connection.stream)
-            with anyio.CancelScope(shield=True):
+            with anyio.move_on_after(_CANCEL_S, shield=True):
                 await anyio.aclose_forcefully(connection.stream)
 
     # --- blocking -------------------------------------------------------------------------------------------------------
@@ -258,7 +269,9 @@ class Link:
         """
         if self.pid == os.getpid() and self._thread == threading.get_ident():
             raise Invalid(
-                "state", f"`{method}` over the socket would wait for this very thread", hint="use the kernel that agentos.open gave you"
+                "state",
+                f"`{method}` over the socket would wait for this very thread",
+                hint="use the kernel that agentos.open gave you",
             )
         data = _bounded(wire.frame(id=1, method=method, pid=pid, args=args or {}))
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as plain, plain.makefile("rb") as lines:
@@ -278,7 +291,9 @@ class Link:
 def _bounded(data: bytes) -> bytes:
     if len(data) > CONTROL_FRAME_BYTES_MAX:
         raise Invalid(
-            "argument", f"the request has {len(data)} bytes, {CONTROL_FRAME_BYTES_MAX} at most", hint="send less at once, or through a file"
+            "argument",
+            f"the request has {len(data)} bytes, {CONTROL_FRAME_BYTES_MAX} at most",
+            hint="send less at once, or through a file",
         )
     return data
 

@@ -36,17 +36,6 @@ _PATTERN: Final = re.compile(r'"((?:[^"\\]|\\.)*)"|([^\s,"]+)')
 def _refusing(what: str) -> Any:
     """Return the method `what` of a store that no kernel runs."""
 
-    async def refuse(self: Any, *args: Any, **options: Any) -> Any:
-        """Refuse: nothing runs that could do it."""
-        raise _no_kernel(what)
-
-    refuse.__name__ = what
-    return refuse
-
-
-def _refusing_now(what: str) -> Any:
-    """Return the plain method `what` of a store that no kernel runs."""
-
     def refuse(self: Any, *args: Any, **options: Any) -> Any:
         """Refuse: nothing runs that could do it."""
         raise _no_kernel(what)
@@ -73,8 +62,8 @@ class StoreView:
     grant = _refusing("grant")
     revoke = _refusing("revoke")
     run_until_idle = _refusing("run_until_idle")
-    check = _refusing_now("check")
-    mount = _refusing_now("mount")
+    check = _refusing("check")
+    mount = _refusing("mount")
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -122,7 +111,9 @@ class StoreView:
     async def asks(self, state: str | None = "pending") -> list[Ask]:
         """Return the asks in a state (pending, decided, consumed, withdrawn, expired; None: all), oldest first."""
         live = True if state in ("pending", "decided") else None
-        return [as_ask(record) for record in self._store.current(AskRecord, live=live) if state is None or record.state == state]
+        return [
+            as_ask(record) for record in self._store.current(AskRecord, live=live) if state is None or record.state == state
+        ]
 
     async def answer(
         self, ask_id: int, verdict: str, *, by: str, scope: str = "once", edit: dict[str, Any] | None = None, reason: str | None = None,
@@ -134,7 +125,9 @@ class StoreView:
             Invalid: it is not pending, or the answer does not fit; `invalid.store`, reason held: a kernel has opened the store meanwhile.
         """
         if set(value) - {"value"}:
-            raise Invalid("argument", f"answer has no argument `{min(set(value) - {'value'})}`", hint="value=...", field="value")
+            raise Invalid(
+                "argument", f"answer has no argument `{min(set(value) - {'value'})}`", hint="value=...", field="value"
+            )
         answer = Answer(verdict, by, scope, edit, value.get("value"), "value" in value, reason, self._clock.now())
         return await anyio.to_thread.run_sync(self._write_answer, ask_id, answer)
 
@@ -251,12 +244,14 @@ def shown(store: Store, records: list[ProcessRecord]) -> list[ProcessInfo]:
     living = store.current(ProcessRecord, live=True)
     accounts = {record.pid: store.get(AccountRecord, record.pid) for record in (*living, *records)}
     infos = {record.pid: from_record(record, accounts[record.pid]) for record in (*living, *records)}
+    alive = {record.pid: infos[record.pid] for record in living}
     for record in reversed(living):
         account, mine = accounts[record.pid], infos[record.pid]
+        mine.usage.setdefault("calls", 0)
         _add(mine.usage, _tail(store, record.pid, account.seq if account else 0))
-        above = _living_parent(store, record.ppid, infos)
+        above = _living_parent(store, record.ppid, alive)
         if above:
-            _add(infos[above].usage, mine.usage)
+            _add(alive[above].usage, mine.usage)
     return [infos[record.pid] for record in records]
 
 

@@ -6,8 +6,8 @@ the types below before the kernel sees them.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from inspect import isawaitable
 from typing import Annotated, Any, Final
@@ -180,36 +180,22 @@ class Method:
         if self.of_process and pid is None:
             raise Invalid("argument", f"`{self.name}` names no process", hint="send its pid", field="pid")
         target = kernel.process(pid) if self.of_process and pid is not None else kernel
-        return self.run(target, **{name: value for name, value in msgspec.structs.asdict(found).items() if value is not msgspec.UNSET})
+        return self.run(
+            target, **{name: value for name, value in msgspec.structs.asdict(found).items() if value is not msgspec.UNSET}
+        )
 
     async def value(self, kernel: Kernel, pid: int | None, args: dict[str, Any]) -> Any:
-        """Run the method to its value; a process is told by its pid.
-
-        Raises:
-            AgentOSError, TimeoutError, KernelPanic: as the method.
-            Broken: it raised something else.
-        """
-        try:
-            value = self.start(kernel, pid, args)
-            if isawaitable(value):
-                value = await value
-        except (AgentOSError, TimeoutError, KernelPanic):
-            raise
-        except Exception as error:
-            raise Broken(f"`{self.name}` raised {type(error).__name__}: {error}") from error
+        """Run the method to its value; a process is told by its pid."""
+        value = self.start(kernel, pid, args)
+        if isawaitable(value):
+            value = await value
         return value.pid if isinstance(value, Process) else value
 
-    async def items(self, kernel: Kernel, pid: int | None, args: dict[str, Any]) -> AsyncGenerator[Any, None]:
-        """Yield what a method that streams yields; close it when done.
-
-        Raises:
-            AgentOSError, TimeoutError, KernelPanic: as the method.
-            Broken: it raised something else.
-        """
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Run the method in this block: what it raises and no method may becomes `Broken`."""
         try:
-            async with aclosing(self.start(kernel, pid, args)) as items:
-                async for item in items:
-                    yield item
+            yield
         except (AgentOSError, TimeoutError, KernelPanic):
             raise
         except Exception as error:

@@ -14,7 +14,8 @@ import functools
 import inspect
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import CancelledError, Future
+from concurrent import futures
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -90,7 +91,6 @@ class _Loop:
         except BaseException as error:
             if not ready.done():
                 ready.set_exception(error)
-                return
             raise
         finally:
             self._end_calls()
@@ -102,7 +102,9 @@ class _Loop:
             Invalid: `invalid.state`, the kernel is closed, was closed meanwhile, or would wait for itself.
         """
         if threading.get_ident() == self._thread:
-            raise Invalid("state", "a blocking call in the kernel's own thread would wait for itself", hint="use `agentos.open` there")
+            raise Invalid(
+                "state", "a blocking call in the kernel's own thread would wait for itself", hint="use `agentos.open` there"
+            )
         with self._lock:
             if self._closed:
                 raise _closed()
@@ -110,7 +112,7 @@ class _Loop:
             self._waiting.add(future)
         try:
             return future.result()
-        except CancelledError:
+        except futures.CancelledError:
             raise _closed() from None
         finally:
             future.cancel()  # what is done stays done; what Ctrl-C tore us from ends
@@ -121,8 +123,8 @@ class _Loop:
         with self._lock:
             self._closed = True
             waiting = list(self._waiting)
-        for future in waiting:
-            future.cancel()
+        for call in waiting:
+            call.cancel()
 
 
 def _closed() -> Invalid:

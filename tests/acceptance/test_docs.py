@@ -6,8 +6,8 @@
     ```console                   lines `$ python ...` and `$ agentos ...`, each followed by what it prints
     ```output                    what the block before it printed
 
-In what is printed `...` stands for anything in a line, a line of only `...` for any lines, and runs of blanks count as one. Blocks of other
-languages are not run. `EXCERPTS` are pages whose blocks show a demo's own code; the demo's tests run that.
+In what is printed `...` stands for anything in a line, a line of only `...` for any lines; runs of blanks count as one, empty lines as none.
+Blocks of other languages are not run. `EXCERPTS` are pages whose blocks show a demo's own code; the demo's tests run that.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from __future__ import annotations
 import ast
 import contextlib
 import io
-import os
 import re
 import shlex
 import signal
@@ -108,8 +107,7 @@ class Session:
     def shell(self, command: str) -> str:
         words = shlex.split(command)
         run = {"python": [sys.executable], "agentos": [sys.executable, "-m", "agentos"]}[words[0]]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "140"}
-        done = subprocess.run([*run, *words[1:]], capture_output=True, text=True, cwd=self.folder, env=environment, check=False)
+        done = subprocess.run([*run, *words[1:]], capture_output=True, text=True, cwd=self.folder, check=False, timeout=20)
         assert "Traceback" not in done.stderr, done.stderr
         return done.stdout + done.stderr + ("Killed\n" if done.returncode == -signal.SIGKILL else "")
 
@@ -131,7 +129,7 @@ def pattern(expected: str) -> str:
 
 
 def plain(text: str) -> str:
-    return "".join(" ".join(line.split()) + "\n" for line in text.strip().splitlines())
+    return "".join(" ".join(line.split()) + "\n" for line in text.splitlines() if line.strip())
 
 
 @pytest.fixture
@@ -143,6 +141,8 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(folder)
     monkeypatch.setenv("AGENTOS_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("COLUMNS", "140")
     monkeypatch.setattr(registry, "_declared", {})
     yield Session(folder, module)
     for name in set(sys.modules) - before:

@@ -125,6 +125,16 @@ _STEPS = {
 }  # fmt: skip
 
 
+async def end_of(kernel: agentos.Kernel, pid: int) -> agentos.Exit:
+    """Wait for the end of a process; one that hangs fails with what everybody waits for."""
+    try:
+        return await kernel.process(pid).wait(LIFE_S)
+    except TimeoutError:
+        core = kernel.core
+        states = [(p.pid, p.state, p.running, p.queued, p.waiting, p.branches, core.waits.waiting_on(p)) for p in core.processes]
+        raise AssertionError(f"hangs: row {core.journal.head}, asks {await kernel.asks()}, {states}") from None
+
+
 async def live(where: str, seed: int, workers: int, rounds: int, resident: int) -> dict[str, Any]:
     """Bring the ring to its end from wherever the last kernel left it, and tell what came of it."""
     folder, kinds = Path(where), Counter[str]()
@@ -143,7 +153,7 @@ async def live(where: str, seed: int, workers: int, rounds: int, resident: int) 
             known = [(await kernel.spawn(agentos.Image.program("ring", capabilities=GRANT), args=args)).pid]
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(answer_people, kernel, folder / "ledger", kinds)
-            ended = await kernel.process(known[0]).wait(LIFE_S)
+            ended = await end_of(kernel, known[0])
             tasks.cancel_scope.cancel()
         messages = kernel.core.store.current(MessageRecord, live=None)
         return {

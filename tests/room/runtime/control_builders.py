@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -117,6 +117,13 @@ class Raw:
         except (anyio.EndOfStream, anyio.IncompleteRead, anyio.BrokenResourceError):
             return True
         return False
+
+
+async def until(fits: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until something is so that nothing announces."""
+    with anyio.fail_after(5):
+        while not await fits():  # noqa: ASYNC110 - as it says
+            await anyio.sleep(0.005)
 
 
 async def hang_up(place: Place) -> None:

@@ -162,19 +162,19 @@ def test_an_error_in_the_block_is_raised_as_it_is(place: Place) -> None:
 
 
 def test_a_panic_ends_every_call_and_is_raised(place: Place) -> None:
-    async def fail() -> None:
+    async def fail(_process: Any) -> None:
         raise KernelPanic("broken")
 
-    with pytest.raises(KernelPanic, match="broken"), open_sync(place.store, workspace=place.workspace, durability="fast") as kernel:
-        process = kernel.spawn(FILES)
-        tasks = kernel._target.core.scheduler
-        later(lambda: kernel._loop.run(start, tasks, fail))
-        with pytest.raises(Invalid, match="the kernel is closed"):
-            process.wait()
+    def wait_for_the_end() -> None:
+        with open_sync(place.store, workspace=place.workspace, durability="fast") as kernel:
+            process = kernel.spawn(FILES)
+            kernel._target.core.run_process = fail
+            kernel.spawn(AgentImage.program("doomed"))
+            with pytest.raises(Invalid, match="the kernel is closed"):
+                process.wait()
 
-
-def start(scheduler: Any, function: Any) -> None:
-    scheduler._tasks.start_soon(function)
+    with pytest.raises(KernelPanic, match="broken"):
+        wait_for_the_end()
 
 
 def test_many_threads_share_one_kernel(kernel: SyncKernel) -> None:
