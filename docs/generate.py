@@ -60,9 +60,9 @@ def ops_page(table: OpTable) -> str:
 
 INVARIANTS_HEAD = """# Invariants
 
-Made from the lines `INVARIANT name:` in the code by `python docs/generate.py`. Each stands at the module or class that owns it, with assertions
-that are kept on. Below it: the files with tests that bear its name. A law without such a test fails `tests/unit/test_tidy.py`.
-What a law does not promise is in [the caveats](../concepts/caveats.md).
+Made from the lines `INVARIANT name:` in the code by `python docs/generate.py`. Each stands at the module or class that owns it, with
+assertions that are kept on. Below it: the files with tests that bear its name. A law without such a test fails
+`tests/unit/test_tidy.py`. What a law does not promise is in [the caveats](../concepts/caveats.md).
 """
 INVARIANT = re.compile(r"INVARIANT ([a-z][a-z0-9-]+): (.*?)(?=\n\s*\n|\n\s*INVARIANT |\n\s*Source:|\Z)", re.DOTALL)
 
@@ -105,7 +105,8 @@ def invariants_page() -> str:
     lines = [INVARIANTS_HEAD]
     for name, owners in invariants().items():
         lines += [f"## {name}", "", *(f"- {link(file)}: {says}" for file, says in owners)]
-        lines += ["", "Tested in " + (", ".join(link(file) for file, text in tested.items() if name in text) or "nothing yet") + ".", ""]
+        files = ", ".join(link(file) for file, text in tested.items() if name in text)
+        lines += ["", f"Tested in {files or 'nothing yet'}.", ""]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -99,7 +99,7 @@ class Broker:
             raise ProcessEnded from None
 
     async def _walk(self, call: Request) -> Any:
-        door, process = self.door, call.process
+        door = self.door
         door.count_call(call)
         while True:
             await door.wait_while_paused(call)

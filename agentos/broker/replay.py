@@ -8,7 +8,8 @@ A call whose intent has no outcome was interrupted by a crash (or by the kernel'
     probeable           the device says: happened (its result is entered), not started (run), or cannot tell (ask)
     once                never run again by itself: a person says it happened, it did not, or the call fails
 
-What runs again is decided again first (revoke-wins). It uses no further budget, capability use or approval: they were used by the intent that was interrupted.
+What runs again is decided again first (revoke-wins). It uses no further budget, capability use or approval: they were used by the
+intent that was interrupted.
 """
 
 from __future__ import annotations

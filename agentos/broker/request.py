@@ -46,8 +46,8 @@ class Request:
     """A typed call: validated arguments, canonical resources, one encoding. Nothing about its target has been observed."""
 
     __slots__ = (
-        "approval", "args", "attempt", "cap", "deadline", "digest", "encoded", "is_counted", "key", "number", "op", "paid", "process", "resources", "syscall",
-        "verdict",
+        "approval", "args", "attempt", "cap", "deadline", "digest", "encoded", "is_counted", "key", "number", "op", "paid", "process",
+        "resources", "syscall", "verdict",
     )  # fmt: skip
 
     def __init__(self, process: AgentProcess, syscall: Syscall, args: dict[str, Any], number: str, key: str) -> None:

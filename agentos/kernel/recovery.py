@@ -2,7 +2,8 @@
 
 Reads what lives (processes, accounts, capabilities, asks, unread messages, timers), never history. A process that was parked and
 has no row of its own since then has nothing to do: it is entered under the waits it left. Any other program is ready: it runs
-again from its save point with its tape. Open intents of host processes are left for the broker (`Core` hands them over), because only it may finish a call.
+again from its save point with its tape. Open intents of the host's calls are left for the broker (`load` returns them), because only
+it may finish a call.
 """
 
 from __future__ import annotations

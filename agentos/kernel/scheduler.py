@@ -40,6 +40,7 @@ __all__ = ["Scheduler"]
 
 log = logging.getLogger("agentos.kernel")
 STALL_S = 0.005
+_SLICE_LEAST_S = 0.0002  # many active processes share the loop in short slices, so that a round of all of them stays short
 
 
 class Scheduler:
@@ -159,9 +160,12 @@ class Scheduler:
         tree = process.tree
         virtual = tree.virtual = tree.virtual + tree.share
         self._charges += 1
-        tree.stalled = False
+        if tree.stalled:
+            tree.stalled = False
+            self._catch_up(tree)
+            self._enter(tree)
         now = time.perf_counter()
-        if now - process.slice_start > SLICE_S:
+        if now - process.slice_start > max(SLICE_S / self.active, _SLICE_LEAST_S):
             return True
         return virtual - self._floor > FAIR_LEAD_CALLS * tree.share and self._leads(tree)
 
@@ -171,17 +175,24 @@ class Scheduler:
         if held > STEP_LOG_S and not process.hosted:
             self._slow(process, held)
         tree = process.tree
+        if not self._leads(tree):
+            if self._held:
+                self._release()
+            await anyio.lowlevel.checkpoint()  # it stays active: others do not get ahead of it for being polite
+            process.slice_start = time.perf_counter()
+            return
         self.suspend(process)
+        event = anyio.Event()
+        heapq.heappush(self._held, (tree.virtual, next(self._tick), tree, event))
+        self._held_back.set()
         try:
-            if self._leads(tree):
-                event = anyio.Event()
-                heapq.heappush(self._held, (tree.virtual, next(self._tick), tree, event))
-                self._held_back.set()
-                await event.wait()
-            else:
-                await anyio.lowlevel.checkpoint()
+            await event.wait()
         finally:
-            self.resume(process)
+            if not event.is_set():
+                self._held = [entry for entry in self._held if entry[3] is not event]
+                heapq.heapify(self._held)
+                self._activate(tree)
+            process.slice_start = time.perf_counter()
 
     def suspend(self, process: AgentProcess) -> None:
         """The process stops running code: it waits for the disk, a device or a reason to wake."""
@@ -214,12 +225,19 @@ class Scheduler:
 
     def resume(self, process: AgentProcess) -> None:
         """The process runs code again."""
-        tree = process.tree
+        if not process.tree.entered:
+            self._catch_up(process.tree)
+        self._activate(process.tree)
+        process.slice_start = time.perf_counter()
+
+    def _activate(self, tree: Tree) -> None:
+        """Count one more active process of a tree. One that was held back keeps its virtual time: it did not choose to wait."""
         tree.active += 1
         self.active += 1
-        process.slice_start = time.perf_counter()
+        self._enter(tree)
+
+    def _enter(self, tree: Tree) -> None:
         if not tree.entered:
-            self._catch_up(tree)
             tree.entered = True
             heapq.heappush(self._actives, (tree.virtual, next(self._tick), tree))
 
@@ -240,7 +258,7 @@ class Scheduler:
 
     def _catch_up(self, tree: Tree) -> None:
         """Waiting earns no credit."""
-        if tree.active <= 1 and tree.virtual < self._floor:
+        if (tree.active == 0 or not tree.entered) and tree.virtual < self._floor:
             tree.virtual = self._floor
 
     def _leads(self, tree: Tree) -> bool:
@@ -273,6 +291,7 @@ class Scheduler:
                 break
             heapq.heappop(self._held)
             event.set()
+            self._activate(tree)  # at once: until it runs, the others may not get ahead of it again
 
     async def _release_stalled(self) -> None:
         """While processes are held back: stop waiting for trees that are active but make no calls."""
@@ -282,6 +301,7 @@ class Scheduler:
             while self._held:
                 charges = self._charges
                 await anyio.sleep(STALL_S)
+                await anyio.lowlevel.checkpoint()  # whoever was only kept from running, by a commit say, has run since
                 if charges == self._charges:
                     for _, _, tree in self._actives:
                         tree.stalled = True

@@ -97,8 +97,9 @@ class Tape:
         for left, call in self._calls.items() if top.isdigit() else ():
             left_top, _, left_inner = left.partition(".")
             if int(left_top) < int(top) or (left_top == top and bool(left_inner) != bool(inner)):
-                text = f"the program made call {number}, {op}, instead of call {left} (journal {call.head.seq}): {call.head.op} {call.head.resource}"
-                raise Invalid("state", text, hint=_DIVERGED, where=f"call {number}", seq=call.head.seq)
+                head = call.head
+                text = f"the program made call {number}, {op}, instead of call {left} (journal {head.seq}): {head.op} {head.resource}"
+                raise Invalid("state", text, hint=_DIVERGED, where=f"call {number}", seq=head.seq)
 
     def add(self, row: Row) -> None:
         """Enter one more recorded call, as if it had been read."""

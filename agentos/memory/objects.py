@@ -173,7 +173,7 @@ class ObjectTable:
     def _find_version(self, where: Where, version: int) -> NameRecord | None:
         """Walk back from the newest version; versions are few between a reader and the one it knows."""
         record = self._store.get(NameRecord, *where)
-        while record is not None and record.version > version:
+        while record is not None and (record.version > version or (record.version == version and not record.live)):
             record = self._store.get(NameRecord, *where, at=record.seq - 1)
         return record if record is not None and record.version == version else None
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from anyio.abc import TaskGroup
 
-from agentos.abi.limits import CONTROL_REPLY_S
 from agentos.errors import Invalid
 from agentos.runtime.link import Link, NoKernel
 from agentos.runtime.places import control_path, default_store
@@ -87,10 +86,9 @@ class Connect:
         if self._view is not None:
             self._view.close()
         if self._link is not None:
-            with anyio.move_on_after(CONTROL_REPLY_S, shield=True):
-                await self._link.close()
+            self._link.close()
             self._tasks.cancel_scope.cancel()
-            await self._tasks.__aexit__(None, None, None)
+            await self._tasks.__aexit__(None, None, None)  # noqa: ASYNC102 - both its tasks were just cancelled
 
 
 class RemoteKernel:

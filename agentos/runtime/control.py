@@ -14,13 +14,12 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from contextlib import aclosing
+from contextlib import aclosing, closing, suppress
 from pathlib import Path
 from typing import Any
 
 import anyio
-from anyio.abc import SocketAttribute, SocketListener, SocketStream, TaskGroup, TaskStatus
-from anyio.streams.buffered import BufferedByteReceiveStream
+from anyio.abc import SocketListener, TaskGroup, TaskStatus
 
 from agentos.abi.limits import (
     CONTROL_CLIENTS_MAX,
@@ -31,6 +30,7 @@ from agentos.abi.limits import (
 from agentos.errors import AgentOSError, Invalid, KernelPanic, Unavailable
 from agentos.runtime import wire
 from agentos.runtime.kernel import Kernel
+from agentos.runtime.lines import Lines, LineTooLong, Lost
 from agentos.runtime.peer import is_ours, make_folder
 from agentos.runtime.places import control_path
 from agentos.runtime.served import Broken, Method, find
@@ -96,22 +96,19 @@ async def _accept(kernel: Kernel, listener: SocketListener) -> None:
                 log.warning("control_accept_failed error=%s", error)
                 await anyio.sleep(_REFUSED_ACCEPT_PAUSE_S)
                 continue
-            if not is_ours(stream.extra_attributes[SocketAttribute.raw_socket]()):
-                await stream.aclose()
+            lines = Lines(stream)
+            if not is_ours(lines.socket):
+                lines.close()
             elif len(clients) >= CONTROL_CLIENTS_MAX:
-                tasks.start_soon(_turn_away, stream)
+                tasks.start_soon(_turn_away, lines)
             else:
-                tasks.start_soon(_Client(kernel, stream, clients).run)
+                tasks.start_soon(_Client(kernel, lines, clients).run)
 
 
-async def _turn_away(stream: SocketStream) -> None:
+async def _turn_away(lines: Lines) -> None:
     error = Unavailable("overloaded", f"{CONTROL_CLIENTS_MAX} clients are connected", hint="close some")
-    with anyio.move_on_after(_FAREWELL_S):
-        async with stream:
-            try:
-                await stream.send(wire.frame(refused=error))
-            except anyio.BrokenResourceError:
-                return
+    with closing(lines), suppress(Lost), anyio.move_on_after(_FAREWELL_S):
+        await lines.send(wire.frame(refused=error))
 
 
 class _Client:
@@ -121,9 +118,9 @@ class _Client:
     sent a frame or did not, and nobody fills memory for a client that does not read.
     """
 
-    def __init__(self, kernel: Kernel, stream: SocketStream, clients: set[_Client]) -> None:
+    def __init__(self, kernel: Kernel, lines: Lines, clients: set[_Client]) -> None:
         self._kernel = kernel
-        self._stream = stream
+        self._lines = lines
         self._clients = clients
         self._requests: dict[int, anyio.CancelScope] = {}
         self._out, self._taken = anyio.create_memory_object_stream[bytes](0)
@@ -131,25 +128,29 @@ class _Client:
 
     async def run(self) -> None:
         """Serve until the client leaves, says something that is no request, or the kernel closes."""
+        with closing(self._lines), self._out, self._taken:
+            try:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._write, tasks.cancel_scope)
+                    await self._serve(tasks)
+                    tasks.cancel_scope.cancel()
+            finally:
+                self._clients.discard(self)
+
+    async def _serve(self, tasks: TaskGroup) -> None:
+        await self._out.send(wire.frame(agentos=wire.PROTOCOL, pid=os.getpid(), thread=threading.get_ident()))
         try:
-            async with self._stream, self._out, self._taken, anyio.create_task_group() as tasks:
-                tasks.start_soon(self._write, tasks.cancel_scope)
-                await self._out.send(wire.frame(agentos=wire.PROTOCOL, pid=os.getpid(), thread=threading.get_ident()))
-                try:
-                    await self._read(tasks)
-                except Invalid as error:
-                    await self._say_goodbye(error)
-                tasks.cancel_scope.cancel()
-        finally:
-            self._clients.discard(self)
+            await self._read(tasks)
+        except Invalid as error:
+            await self._say_goodbye(error)
 
     async def _write(self, whole: anyio.CancelScope) -> None:
         async for data in self._taken:
             if not data:
                 return
             try:
-                await self._stream.send(data)
-            except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+                await self._lines.send(data)
+            except Lost:
                 whole.cancel()
                 return
 
@@ -160,15 +161,13 @@ class _Client:
             await self._out.send(b"")
 
     async def _read(self, tasks: TaskGroup) -> None:
-        lines = BufferedByteReceiveStream(self._stream)
         while True:
             try:
-                line = await lines.receive_until(b"\n", CONTROL_FRAME_BYTES_MAX)
-            except anyio.DelimiterNotFound:
-                raise Invalid(
-                    "argument", f"a frame has over {CONTROL_FRAME_BYTES_MAX} bytes", hint="send less at once"
-                ) from None
-            except (anyio.EndOfStream, anyio.IncompleteRead, anyio.BrokenResourceError, anyio.ClosedResourceError):
+                line = await self._lines.next(CONTROL_FRAME_BYTES_MAX)
+            except LineTooLong:
+                hint = "send less at once"
+                raise Invalid("argument", f"a frame has over {CONTROL_FRAME_BYTES_MAX} bytes", hint=hint) from None
+            except Lost:
                 return
             await self._take(wire.parse(line), tasks)
 

@@ -16,18 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-from anyio.abc import SocketAttribute, SocketStream, TaskGroup
-from anyio.streams.buffered import BufferedByteReceiveStream
+from anyio.abc import TaskGroup
 
 from agentos.abi.limits import CONTROL_FRAME_BYTES_MAX, CONTROL_REPLY_BYTES_MAX, CONTROL_REPLY_S, CONTROL_REQUESTS_MAX
 from agentos.errors import Invalid, KernelPanic, Unavailable
 from agentos.runtime import wire
+from agentos.runtime.lines import Lines, LineTooLong, Lost
 from agentos.runtime.peer import check_folder, is_ours
 
 __all__ = ["Link", "NoKernel"]
 
 _CANCEL_S = 1.0
-_LOST = (anyio.EndOfStream, anyio.IncompleteRead, anyio.BrokenResourceError, anyio.ClosedResourceError)
 
 
 class NoKernel(Exception):
@@ -44,23 +43,16 @@ class _Waiting:
         self.frame: dict[str, Any] | None = None
 
 
-class _Wire:
-    """One connection, after the greeting."""
-
-    def __init__(self, stream: SocketStream) -> None:
-        self.stream = stream
-        self._lines = BufferedByteReceiveStream(stream)
-
-    async def next(self) -> dict[str, Any]:
-        """Return the next frame; raises one of `_LOST` at the end."""
-        try:
-            line = await self._lines.receive_until(b"\n", CONTROL_REPLY_BYTES_MAX)
-        except anyio.DelimiterNotFound:
-            raise anyio.BrokenResourceError from None
-        return wire.read(line, wire.values)
+async def _next(lines: Lines) -> dict[str, Any]:
+    """Return the next frame; raises `Lost` at the end."""
+    try:
+        line = await lines.next(CONTROL_REPLY_BYTES_MAX)
+    except LineTooLong:
+        raise Lost from None
+    return wire.read(line, wire.values)
 
 
-async def _dial(path: Path) -> tuple[_Wire, dict[str, Any]]:
+async def _dial(path: Path) -> tuple[Lines, dict[str, Any]]:
     """Connect and be greeted.
 
     Raises:
@@ -70,28 +62,22 @@ async def _dial(path: Path) -> tuple[_Wire, dict[str, Any]]:
     """
     try:
         check_folder(path.parent)
-        stream = await anyio.connect_unix(path)
+        lines = Lines(await anyio.connect_unix(path))
     except (FileNotFoundError, ConnectionRefusedError):
         raise NoKernel from None
     except OSError as error:
         raise Unavailable("device", f"the control socket `{path}`: {error.strerror}".lower()) from error
     try:
-        _check_peer(stream.extra_attributes[SocketAttribute.raw_socket](), path)
-        connection = _Wire(stream)
+        _check_peer(lines.socket, path)
         with anyio.move_on_after(CONTROL_REPLY_S):
-            return connection, _greeted(await _hello(connection))
+            return lines, _greeted(await _next(lines))
         raise _silent()
-    except BaseException:
-        with anyio.move_on_after(_CANCEL_S, shield=True):
-            await anyio.aclose_forcefully(stream)
-        raise
-
-
-async def _hello(connection: _Wire) -> dict[str, Any]:
-    try:
-        return await connection.next()
-    except _LOST:
+    except Lost:
+        lines.close()
         raise NoKernel from None
+    except BaseException:
+        lines.close()
+        raise
 
 
 def _check_peer(connected: socket.socket, path: Path) -> None:
@@ -124,14 +110,14 @@ class Link:
         pid: Host pid of the process whose kernel it is.
     """
 
-    def __init__(self, path: Path, connection: _Wire, hello: dict[str, Any]) -> None:
+    def __init__(self, path: Path, lines: Lines, hello: dict[str, Any]) -> None:
         self.pid: int = hello["pid"]
         self._path = path
         self._thread: int = hello["thread"]
-        self._connection = connection
+        self._lines = lines
         self._numbers = count(1)
         self._waiting: dict[int, _Waiting] = {}
-        self._streams: set[SocketStream] = set()
+        self._streams: set[Lines] = set()
         self._out, self._unsent = anyio.create_memory_object_stream[bytes](CONTROL_REQUESTS_MAX)
         self._closed = False
         self._failure: KernelPanic | None = None
@@ -151,11 +137,11 @@ class Link:
         tasks.start_soon(self._read)
         tasks.start_soon(self._write)
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Close every connection; what waits ends with `unavailable.cancelled`. Idempotent."""
         self._lose()
-        for stream in (*self._streams, self._connection.stream):
-            await anyio.aclose_forcefully(stream)
+        for lines in (*self._streams, self._lines):
+            lines.close()
 
     # --- requests -------------------------------------------------------------------------------------------------------
 
@@ -197,12 +183,12 @@ class Link:
     async def _read(self) -> None:
         try:
             while True:
-                found = await self._connection.next()
+                found = await _next(self._lines)
                 waiting = self._waiting.get(found.get("id") or 0)
                 if waiting is not None:
                     waiting.frame = found
                     waiting.came.set()
-        except _LOST:
+        except Lost:
             return
         except KernelPanic as error:
             self._failure = error
@@ -213,8 +199,8 @@ class Link:
         with self._unsent:
             async for data in self._unsent:
                 try:
-                    await self._connection.stream.send(data)
-                except _LOST:
+                    await self._lines.send(data)
+                except Lost:
                     self._lose()
                     return
 
@@ -241,22 +227,21 @@ class Link:
             raise wire.gone(may_have_happened=False)
         data = _bounded(wire.frame(id=1, method=method, pid=pid, args=args or {}))
         try:
-            connection, _ = await _dial(self._path)
+            lines, _ = await _dial(self._path)
         except NoKernel:
             raise wire.gone(may_have_happened=False) from None
-        self._streams.add(connection.stream)
+        self._streams.add(lines)
         try:
-            await connection.stream.send(data)
-            while "item" in (found := await connection.next()):
+            await lines.send(data)
+            while "item" in (found := await _next(lines)):
                 yield found["item"]
             if "end" not in found:
                 _answer(found)
-        except _LOST:
+        except Lost:
             raise wire.gone(may_have_happened=False) from None
         finally:
-            self._streams.discard(connection.stream)
-            with anyio.move_on_after(_CANCEL_S, shield=True):
-                await anyio.aclose_forcefully(connection.stream)
+            self._streams.discard(lines)
+            lines.close()
 
     # --- blocking -------------------------------------------------------------------------------------------------------
 

@@ -124,7 +124,7 @@ class Process:
         self._core.scheduler.suspend(process)
         process.branches -= 1
         process.host_calls -= 1
-        if process.running and not process.ended:
+        if process.scope is not None and not process.ended:
             self._broker.door.look_whether_waiting(process)
         if process.hosted and not process.ended and process.record.state != "paused":
             process.state = "waiting" if process.branches and process.waiting >= process.branches else "ready"

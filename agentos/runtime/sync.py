@@ -105,11 +105,15 @@ class _Loop:
             raise Invalid(
                 "state", "a blocking call in the kernel's own thread would wait for itself", hint="use `agentos.open` there"
             )
+        if self._closed:
+            raise _closed()
+        future = self._portal.start_task_soon(
+            functools.partial(function, *args, **options)
+        )  # waits for the loop: holds no lock
         with self._lock:
-            if self._closed:
-                raise _closed()
-            future = self._portal.start_task_soon(functools.partial(function, *args, **options))
             self._waiting.add(future)
+            if self._closed:
+                future.cancel()
         try:
             return future.result()
         except futures.CancelledError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from agentos.abi.values import Exit, ProcessInfo
@@ -14,6 +14,7 @@ from agentos.shell import status, words
 from agentos.shell.askframe import framed
 from agentos.shell.context import Shell, is_remote
 from agentos.shell.follow import Followed, Follower
+from agentos.shell.groups import leaves
 from agentos.shell.output import Format, Page
 from agentos.shell.people import People
 from agentos.shell.verbs.processes import drawn
@@ -23,52 +24,72 @@ from agentos.shell.watch import Watch
 if TYPE_CHECKING:
     from agentos.runtime.kernel import Kernel
 
-__all__ = ["conduct", "report_end"]
+__all__ = ["KernelLost", "Order", "conduct", "report_end"]
 
 _ASK_LINES_MAX = 24
 
 
-async def conduct(  # noqa: PLR0913 - what a run can be told
-    shell: Shell,
-    kernel: Kernel,
-    pid: int,
-    *,
-    since: int,
-    approve: Sequence[str] = (),
-    verbose: bool = False,
-    timeout_s: float | None = None,
-    resumed: bool = False,
-) -> int:
+class KernelLost(Exception):
+    """The kernel in another process has ended, and with it the connection: look again who runs the process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """How a run is to be followed.
+
+    Attributes:
+        approve: Rules whose asks are approved ahead.
+        verbose: Tell every call.
+        timeout_s: Seconds after which to stop following.
+        mounts: Folders to mount, when the kernel is our own.
+    """
+
+    approve: Sequence[str] = ()
+    verbose: bool = False
+    timeout_s: float | None = None
+    mounts: dict[str, Any] = field(default_factory=dict)
+
+
+async def conduct(shell: Shell, kernel: Kernel, pid: int, order: Order, *, since: int, resumed: bool = False) -> int:
     """Follow a process, report, and return the exit status.
 
     Args:
         shell: The command.
         kernel: The kernel that runs it.
         pid: The process.
+        order: How.
         since: Journal number before its first event of interest.
-        approve: Rules whose asks are approved ahead.
-        verbose: Tell every call.
-        timeout_s: Seconds after which to stop following.
         resumed: It has a past.
 
     Raises:
         Unavailable: `unavailable.timeout`, it has not ended in time; it was not touched.
+        KernelLost: the kernel was another process's, and that has ended.
     """
     shell.parting = _parting(shell, kernel, pid)
-    watch = Watch(every_call=verbose)
+    watch = Watch(every_call=order.verbose)
     view: View = Live() if sys.stderr.isatty() else Lines()
-    people = People(approve, is_present=shell.has_person, say=shell.output.note)
+    people = People(order.approve, is_present=shell.has_person, say=shell.output.note)
     try:
-        followed = await Follower(kernel, people, view, watch).follow(pid, since=since, timeout_s=timeout_s, resumed=resumed)
+        followed = await Follower(kernel, people, view, watch).follow(
+            pid, since=since, timeout_s=order.timeout_s, resumed=resumed
+        )
     except TimeoutError as error:
-        said = f"process {pid} has not ended within {words.span(timeout_s or 0)}"
+        said = f"process {pid} has not ended within {words.span(order.timeout_s or 0)}"
         raise Unavailable("timeout", said, hint=f"it was not touched; {shell.parting[-1]}", pid=pid) from error
+    except (Unavailable, BaseExceptionGroup) as error:
+        if is_remote(kernel) and all(_is_loss(leaf) for leaf in leaves(error)):
+            raise KernelLost from error
+        raise
     finally:
         view.close()
     infos = [replace(info, usage=watch.usage(info)) for info in followed.infos]
     if followed.exit is None:
         return _report_pending(shell, followed, infos)
     return _report(shell, pid, followed.exit, infos, watch)
+
+
+def _is_loss(error: BaseException) -> bool:
+    return isinstance(error, Unavailable) and error.code == "unavailable.cancelled"
 
 
 def report_end(shell: Shell, info: ProcessInfo, infos: list[ProcessInfo]) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from agentos.errors import Invalid
-from agentos.runtime.places import default_store
+from agentos.runtime.places import default_store, state_folder
 from agentos.shell.escape import line
 from agentos.shell.output import Output
 
@@ -110,6 +110,7 @@ class Shell:
                     return
         from agentos.runtime.boot import Open  # noqa: PLC0415 - only verbs that need a kernel pay for it
 
+        _make_private(state_folder())
         async with Open(self.store, workspace=self.workspace, mounts=mounts or {}, resume=resume) as kernel:
             kernel.core.scheduler.admitting = resume
             yield kernel
@@ -125,6 +126,11 @@ class Shell:
             else "start something: `agentos run IMAGE`"
         )
         return Invalid("store", f"there is no store at `{self.store}`", hint=hint, reason="missing")
+
+
+def _make_private(folder: Path) -> None:
+    """Make the state folder for its owner alone; one that exists is left as it is."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def is_remote(kernel: Kernel) -> bool:

@@ -34,6 +34,7 @@ __all__ = ["Followed", "Follower"]
 _LOOK_S = 0.25
 _LOOK_SHARE = 10  # a look that takes long is taken less often: at most this part of the time
 _REST_S = 0.5
+_EARLIER_MAX = 20
 _IDLE_LOOKS = 2  # looks in a row at which nothing of the tree runs, before it counts as waiting for people alone
 
 
@@ -135,7 +136,10 @@ class Follower:
                 if entry.seq <= since:
                     resource = words.quoted(entry.resource, 200)
                     self.watch.denials[entry.seq] = Denial(entry.seq, pid, entry.op, resource, entry.code, entry.rule)
-        for seq in sorted(self.watch.denials):
+        earlier = sorted(self.watch.denials)
+        if len(earlier) > _EARLIER_MAX:
+            self._view.say(f"{len(earlier) - _EARLIER_MAX} more calls were denied before")
+        for seq in earlier[-_EARLIER_MAX:]:
             self._view.say(f"{self.watch.denials[seq]}  (before)")
 
     # --- looking ------------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -9,9 +10,20 @@ from typing import Any
 
 from agentos.errors import AgentOSError, KernelPanic
 from agentos.shell import status
+from agentos.shell.groups import leaves
 from agentos.shell.output import Format, Output, Page
 
 __all__ = ["main"]
+
+
+class _Told(logging.Handler):
+    """Shows warnings of the runtime on stderr, wherever that leads when they come."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        Output(is_tty=False).note(f"{record.levelname.lower()}: {record.getMessage()}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    logging.getLogger("agentos").addHandler(_Told())
     try:
         return _run(words)
     except BrokenPipeError:
@@ -58,17 +71,19 @@ def _run(words: list[str]) -> int:
 
 
 def _end_of(group: BaseExceptionGroup[BaseException], words: list[str], meta: dict[str, Any]) -> int:
-    """Return what a group of one means; a group of several is ours to see whole."""
+    """Return what a group of errors means: several tasks may have met the same end. What is not an error of ours is raised."""
     from agentos.shell.people import Interrupted  # noqa: PLC0415 - only on the way to an error
 
-    only = _only(group)
-    if isinstance(only, AgentOSError):
-        return _fail(words, meta, only)
-    if isinstance(only, KernelPanic):
-        return _panic(words, only)
-    if isinstance(only, KeyboardInterrupt | Interrupted):
+    found = leaves(group)
+    panic = next((each for each in found if isinstance(each, KernelPanic)), None)
+    if panic is not None:
+        return _panic(words, panic)
+    if any(isinstance(each, KeyboardInterrupt | Interrupted) for each in found):
         return _interrupted(meta)
-    raise group
+    ours = [each for each in found if isinstance(each, AgentOSError)]
+    if len(ours) < len(found):
+        raise group
+    return _fail(words, meta, ours[0])
 
 
 def _invoke(root: Any, words: list[str], meta: dict[str, Any]) -> Any:
@@ -108,13 +123,6 @@ def _panic(words: list[str], panic: KernelPanic) -> int:
     else:
         output.emit(Page({"code": "panic", "message": str(panic), "hint": hint}))
     return status.ERROR
-
-
-def _only(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    found: BaseException = group
-    while isinstance(found, BaseExceptionGroup) and len(found.exceptions) == 1:
-        found = found.exceptions[0]
-    return found
 
 
 def _wanted_format(words: list[str]) -> Format:

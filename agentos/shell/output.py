@@ -103,7 +103,9 @@ class Output:
                 self.note(f"  {error.hint}")
             return
         seq_of = {"seq": error.seq} if error.seq is not None else {}
-        self.emit(Page({"hint": "", **error.to_data(), **seq_of, **more}))
+        data = error.to_data()
+        head = {"code": data.pop("code"), "message": data.pop("message"), "hint": data.pop("hint", "")}
+        self.emit(Page({**head, **data, **seq_of, **more}))
 
     def note(self, text: str) -> None:
         """Write a line for people to stderr."""

@@ -158,7 +158,7 @@ def _table(watch: Watch, now: float, height: int) -> RenderableType:
     for _ in range(5):
         table.add_column(no_wrap=True)
     for info in living[:rows_max]:
-        state = info.state if not info.waiting_on else f"{info.state} on {', '.join(info.waiting_on)}"
+        state = info.state if not info.waiting_on else words.quoted(f"{info.state} on {', '.join(info.waiting_on)}", 40)
         table.add_row(
             Text(f"pid {info.pid}", style="bold"), Text(line(words.label(info))), Text(line(state), style=_STYLES.get(info.state, "")),
             Text(words.cost({**info.usage, "wall_s": now - info.created})),

@@ -6,8 +6,8 @@
     ```console                   lines `$ python ...` and `$ agentos ...`, each followed by what it prints
     ```output                    what the block before it printed
 
-In what is printed `...` stands for anything in a line, a line of only `...` for any lines; runs of blanks count as one, empty lines as none.
-Blocks of other languages are not run. `EXCERPTS` are pages whose blocks show a demo's own code; the demo's tests run that.
+In what is printed `...` stands for anything in a line, a line of only `...` for any lines; runs of blanks count as one, empty lines as
+none. Blocks of other languages are not run. `EXCERPTS` are pages whose blocks show a demo's own code; the demo's tests run that.
 """
 
 from __future__ import annotations
@@ -150,6 +150,8 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]
             del sys.modules[name]
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(120)  # a page of processes that are killed and started again, on a busy machine
 @pytest.mark.parametrize("page", RUNNABLE)
 def test_what_a_page_shows_happens(reader: Session, page: str) -> None:
     shown = blocks(page)
@@ -177,7 +179,9 @@ def test_the_index_names_every_page() -> None:
 
 def test_the_glossary_explains_every_word_of_the_architecture() -> None:
     table = (ROOT / "ARCHITECTURE.md").read_text().partition("## Words")[2].partition("\n## ")[0]
-    words = [word for row in re.findall(r"^\| ([a-z, ]+) \|", table, re.MULTILINE) for word in row.split(", ") if word != "word"]
+    words = [
+        word for row in re.findall(r"^\| ([a-z, ]+) \|", table, re.MULTILINE) for word in row.split(", ") if word != "word"
+    ]
     glossary = (DOCS / "glossary.md").read_text()
     assert len(words) > 10
     assert [word for word in words if f"**{word}**" not in glossary] == []

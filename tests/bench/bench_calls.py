@@ -45,7 +45,17 @@ def _table(size: Size, folder: Path, load: Load) -> Table:
             floor += [before, after]
             seen[kind, processes].windows.append(found)
             seen[kind, processes].ratios.append(found.rate / ((before.rate + after.rate) / 2))
-    head = ("calls", "processes", "calls/s", "spread", "x raw", "CPU us/call", "statements/call", "commits/call", "host late ms")
+    head = (
+        "calls",
+        "processes",
+        "calls/s",
+        "spread",
+        "x raw",
+        "CPU us/call",
+        "statements/call",
+        "commits/call",
+        "host late ms",
+    )
     raw, apart = spread([found.rate for found in floor])
     note = f"raw single commits: {raw:.0f}/s {apart}, {median(found.cpu_us for found in floor):.0f} CPU us each"
     table = Table(f"syscalls per second, {load.name}", head, note=note)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import anyio
@@ -42,7 +42,9 @@ def run(size: Size, folder: Path) -> Iterator[Table]:
     table = Table("store cost of one call", head, note="bytes of the closed file, exits included")
     for kind in ("pure", "effect"):
         for processes in (1, size.of(100)):
-            table.add(kind, f"{processes}", *_calls(folder / f"{kind}-{processes}", kind, processes, size.of(5_000) // processes + 1))
+            table.add(
+                kind, f"{processes}", *_calls(folder / f"{kind}-{processes}", kind, processes, size.of(5_000) // processes + 1)
+            )
     yield table
     steps = size.of(1_000)
     spent = anyio.run(_run, folder / "grow", "bench-grow", 1, {"steps": steps})[0]
@@ -60,12 +62,12 @@ def _calls(folder: Path, kind: str, processes: int, each: int) -> list[str]:
     return [*(f"{count / calls:.3f}" for count in counted), f"{(store_bytes(folder / 'store.db') - before) / calls:.0f}"]
 
 
-async def _run(folder: Path, program: str, processes: int, args: dict[str, object]) -> tuple[Spent, int, int, int]:
+async def _run(folder: Path, program: str, processes: int, args: Mapping[str, object]) -> tuple[Spent, int, int, int]:
     """Run processes to their end; returns time, rows, statements and commits between the spawns and the last exit."""
     async with kernel(folder) as opened:
         journal, image = opened.core.journal, agentos.Image.program(program, capabilities=["noop.*"])
         opened.core.scheduler.admitting = False
-        spawned = [await opened.spawn(image, args=args) for _ in range(processes)]
+        spawned = [await opened.spawn(image, args=dict(args)) for _ in range(processes)]
         rows, statements, commits = journal.head, journal.statements, journal.commits
         opened.core.scheduler.admitting = True
         opened.core.scheduler._work.set()

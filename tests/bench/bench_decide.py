@@ -24,7 +24,9 @@ def run(size: Size, folder: Path) -> Iterator[Table]:
 
 
 async def _cover(size: Size, folder: Path) -> Table:
-    table = Table("capability cover, CPU us", ("capabilities of the op", "remembered", "new, covered by the last", "new, refused"))
+    table = Table(
+        "capability cover, CPU us", ("capabilities of the op", "remembered", "new, covered by the last", "new, refused")
+    )
     async with kernel(folder) as opened:
         core, op = opened.core, opened.core.ops.find("fs.read")
         for count in (1, 20, size.of(500) + 20):
@@ -35,9 +37,9 @@ async def _cover(size: Size, folder: Path) -> Table:
             def cover(process=process, resources=inside):  # type: ignore[no-untyped-def]
                 return core.caps.cover(process, op, resources, {}, 1.0)
 
-            def new(process=process, cover=cover):  # type: ignore[no-untyped-def]
+            def new(process=process, resources=inside):  # type: ignore[no-untyped-def]
                 process.cover_cache.clear()
-                return cover()
+                return core.caps.cover(process, op, resources, {}, 1.0)
 
             def refused(process=process, resources=outside):  # type: ignore[no-untyped-def]
                 try:
@@ -46,7 +48,6 @@ async def _cover(size: Size, folder: Path) -> Table:
                     return
                 raise AssertionError("it was covered")
 
-            cover()
             calls = max(20, size.of(100_000) // count)
             table.add(f"{count}", *(f"{each_us(work, calls):.2f}" for work in (cover, new, refused)))
     return table
@@ -57,7 +58,8 @@ def _path(text: str) -> tuple[Resource, ...]:
 
 
 def _policy(size: Size) -> Table:
-    table = Table("policy decision, CPU us", ("rules", "call", "remembered", "new"), note="new: nothing is remembered of this op and resource")
+    head = ("rules", "call", "remembered", "new")
+    table = Table("policy decision, CPU us", head, note="new: nothing is remembered of this op and resource")
     for rules in (50, max(100, size.of(5_000))):
         stack = Stack([load_layer(bench_policy.text_of(rules), source="bench", table=bench_policy.TABLE)])
         calls = {

@@ -23,7 +23,8 @@ def run(size: Size, folder: Path) -> Iterator[Table]:
     """Yield one table."""
     head = ("call", "in flight", "calls/s", "x raw", "wall us", "CPU us")
     turns = [anyio.run(_turn, folder / f"{turn}", size) for turn in range(size.rounds)]
-    table = Table("Process.call", head, note="one fsync is waited for by everything in flight; a sequential call waits for its own (an effect for two)")
+    note = "a sequential call waits for a commit of its own, an effect for two; what is in flight together shares one"
+    table = Table("Process.call", head, note=note)
     for kind in _CALLS:
         for flight in (1, CALLS_IN_FLIGHT_MAX):
             walls, cpus, ratios = zip(*(turn[kind, flight] for turn in turns), strict=True)

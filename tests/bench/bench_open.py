@@ -16,7 +16,7 @@ import agentos
 from agentos.programs.sys import Sys
 from tests.bench.bench_spawn import recv
 from tests.bench.harness import Size, Spent, Table, store_bytes
-from tests.bench.traffic import kernel, let_go, spawn_all
+from tests.bench.traffic import all_wait, kernel, let_go, spawn_all
 
 __all__ = ["run"]
 
@@ -53,8 +53,9 @@ def run(size: Size, folder: Path) -> Iterator[Table]:
     ]  # fmt: skip
     if size.full:
         cases.append(("rows of history", size.of(1_000_000), _history))
-    head = ("store", "count", "bytes", "open ms", "CPU ms", "until idle ms")
-    table = Table("reopening a store", head, note="open: until calls can be made. Until idle: every program has come to where it waits again")
+    head = ("store", "count", "bytes", "open ms", "CPU ms", "until all wait ms")
+    note = "open: until calls can be made. Until all wait: every program has come to where it waited before"
+    table = Table("reopening a store", head, note=note)
     for name, count, fill in cases:
         where = folder / f"{name.partition(',')[0]}-{count}"
         anyio.run(fill, where, count)
@@ -74,7 +75,7 @@ async def _open(folder: Path) -> tuple[float, float, float]:
         opening = kernel(folder)
         opened = await opening.__aenter__()
     try:
-        await opened.run_until_idle(60)
+        await all_wait(opened)
         return spent.wall_s, spent.cpu_s, time.perf_counter() - begun
     finally:
         await opening.__aexit__(None, None, None)
@@ -101,23 +102,23 @@ async def _settled(opened: agentos.Kernel, image: agentos.Image, count: int) -> 
     """Spawn processes and let each come to where it waits."""
     await spawn_all(opened, image, count)
     let_go(opened)
-    await opened.run_until_idle(120)
-    assert all(process.state == "waiting" for process in opened.core.processes)
+    await all_wait(opened)
 
 
 async def _history(folder: Path, count: int) -> None:
     async with kernel(folder) as opened:
-        spawned = await opened.spawn(agentos.Image.program("bench-past"), args={"rows": count})
-        process = opened.core.processes.find(spawned.pid)
-        while process.state != "waiting":
-            await anyio.sleep(0.01)
+        await opened.spawn(agentos.Image.program("bench-past"), args={"rows": count})
+        await all_wait(opened)
         assert opened.core.journal.head >= count
 
 
 def _starts(size: Size, folder: Path) -> Table:
     table = Table("starting an interpreter, wall ms", ("command", "median", "above bare python"))
     store = str(folder / "empty-0" / "store.db")
-    commands = {"import agentos": ["-c", "import agentos"], "import all that a kernel needs": ["-c", "import agentos; agentos.open"]}
+    commands = {
+        "import agentos": ["-c", "import agentos"],
+        "import all that a kernel needs": ["-c", "import agentos; agentos.open"],
+    }
     if find_spec("agentos.__main__") is not None:
         commands["agentos ps (no kernel runs)"] = ["-m", "agentos", "ps", "--store", store]
     bare = _start_ms(["-c", "pass"], size.rounds)

@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -73,8 +73,7 @@ def run(size: Size, folder: Path) -> Iterator[Table]:
     yield _by(found, f"CPU us per call, the {_TOP} functions that cost most", str)
 
 
-def _by(found: dict[str, tuple[Window, Sampler]], title: str, group: object) -> Table:
-    assert callable(group)
+def _by(found: dict[str, tuple[Window, Sampler]], title: str, group: Callable[[str], str]) -> Table:
     columns: dict[str, Counter[str]] = {}
     for name, (_, sampler) in found.items():
         columns[name] = Counter()
@@ -82,7 +81,8 @@ def _by(found: dict[str, tuple[Window, Sampler]], title: str, group: object) -> 
             columns[name][group(where)] += samples
     table = Table(title, ("where", *found))
     total = {name: max(1, seen.total()) for name, seen in columns.items()}
-    whole = Counter({where: sum(seen[where] / total[name] for name, seen in columns.items()) for seen in columns.values() for where in seen})
+    everywhere = {where for seen in columns.values() for where in seen}
+    whole = Counter({where: sum(seen[where] / total[name] for name, seen in columns.items()) for where in everywhere})
     for where, _ in whole.most_common(_TOP):
         table.add(where, *(f"{columns[name][where] / total[name] * found[name][0].cpu_us:.1f}" for name in found))
     table.add("all", *(f"{window.cpu_us:.1f}" for window, _ in found.values()))

@@ -13,9 +13,10 @@ import anyio
 
 import agentos
 from agentos.programs.sys import Sys
+from agentos.runtime.clock import SystemClock
 from agentos.store import open_store
 from tests.bench.harness import Size, Spent, Table, spread, store_bytes
-from tests.bench.traffic import kernel, let_go, spawn_all
+from tests.bench.traffic import all_wait, kernel, let_go, spawn_all
 
 __all__ = ["run"]
 
@@ -48,13 +49,16 @@ def run(size: Size, folder: Path) -> Iterator[Table]:
         "host, 5 capabilities": agentos.Image.host(capabilities=_GRANTS[:5]),
         "program that waits for a message": agentos.Image.program("bench-recv"),
     }
-    rates = Table(f"{count} spawns, up to 256 at once, each returned once it is durable", ("image", "spawns/s", "spread", "CPU us each"))
+    rates = Table(
+        f"{count} spawns, up to 256 at once, each returned once it is durable", ("image", "spawns/s", "spread", "CPU us each")
+    )
     for name, image in images.items():
         turns = [anyio.run(_spawns, folder / f"{name}-{turn}", image, count) for turn in range(size.rounds)]
         rate, apart = spread([count / spent.wall_s for spent in turns])
         rates.add(name, f"{rate:.0f}", apart, f"{median(spent.cpu_s for spent in turns) / count * 1e6:.0f}")
     yield rates
-    sizes = Table("bytes of one live process", ("image", "memory", "store"), note="memory as tracemalloc sees it, with its task where it has one")
+    note = "memory as tracemalloc sees it, with its task where it has one"
+    sizes = Table("bytes of one live process", ("image", "memory", "store"), note=note)
     for name, image in images.items():
         memory = anyio.run(_memory, folder / f"memory-{name}", image, size.of(500))
         sizes.add(name, f"{memory:.0f}", f"{_stored(folder / f'{name}-0', folder / f'empty-{name}') / count:.0f}")
@@ -73,16 +77,8 @@ async def _spawns(folder: Path, image: agentos.Image, count: int) -> Spent:
 def _stored(folder: Path, empty: Path) -> int:
     """Return how much larger a store is than an empty one."""
     empty.mkdir()
-    open_store(empty / "store.db", clock=_Still()).close()
+    open_store(empty / "store.db", clock=SystemClock()).close()
     return store_bytes(folder / "store.db") - store_bytes(empty / "store.db")
-
-
-class _Still:
-    def now(self) -> float:
-        return 1.0
-
-    async def sleep_until(self, due: float) -> None:
-        await anyio.sleep(0)
 
 
 async def _memory(folder: Path, image: agentos.Image, count: int) -> float:
@@ -93,7 +89,8 @@ async def _memory(folder: Path, image: agentos.Image, count: int) -> float:
             tracemalloc.start()
             spawned = await spawn_all(opened, image, part)
             let_go(opened)
-            await opened.run_until_idle(30)
+            if image.body.kind != "host":
+                await all_wait(opened)
             gc.collect()
             grown, _ = tracemalloc.get_traced_memory()
             tracemalloc.stop()
@@ -109,7 +106,9 @@ async def _fork(folder: Path, forks: int) -> Table:
         ended = await parent.wait(60)
         assert ended.state == "exited", ended
         derive_us = await _derive_us(opened)
-    table = Table("fork with 20 capabilities", ("what", "CPU us"), note="a row and 22 changes are appended; their commit is not in it")
+    table = Table(
+        "fork with 20 capabilities", ("what", "CPU us"), note="a row and 22 changes are appended; their commit is not in it"
+    )
     table.add("proc.fork, the whole call, median", f"{median(_forks[parent.pid]) * 1e6:.0f}")
     table.add("of which deriving 20 capabilities", f"{derive_us:.0f}")
     return table

@@ -151,7 +151,7 @@ async def _steps(size: Size, folder: Path) -> Table:
             found[name] = Steps(opened, process, name, size.of(4_000)).measure()
         opened.core.scheduler.suspend(process)
     table = Table(
-        "CPU us of a call by step", ("step", *(f"{name}" for name in _CALLS)), note="fs.read: up to the permit; `. ` is a part of the step above"
+        "CPU us of a call by step", ("step", *_CALLS), note="fs.read: up to the permit; `. ` is a part of the step above"
     )
     steps = list(dict.fromkeys(step for steps in found.values() for step in steps))
     for step in [*[s for s in steps if not s.startswith("commit")], *[s for s in steps if s.startswith("commit")]]:

@@ -18,7 +18,7 @@ import agentos
 from agentos.programs.sys import Sys
 from tests.bench.harness import Spent
 
-__all__ = ["KINDS", "Window", "kernel", "spawn_all", "window"]
+__all__ = ["KINDS", "Window", "all_wait", "kernel", "let_go", "spawn_all", "window"]
 
 KINDS = ("pure", "effect")
 POLICY = 'policy "bench"\nallow noop.run, clock.now, proc.save, proc.fork, proc.spawn, msg.recv\n'
@@ -29,7 +29,7 @@ _LOOK_S = 0.005
 noop = agentos.Device("noop")
 
 
-@noop.op(effect="keyed")
+@noop.op(effect="keyed")  # type: ignore[untyped-decorator]
 async def run(ctx: agentos.Call, n: int) -> int:
     """Do nothing."""
     return n
@@ -100,7 +100,14 @@ async def kernel(folder: Path, **options: object) -> AsyncIterator[agentos.Kerne
     """Open a kernel with the device that does nothing."""
     (folder / "w").mkdir(parents=True, exist_ok=True)
     logging.getLogger("agentos.kernel").setLevel(logging.ERROR)  # greed is what is measured, not news
-    given = {"workspace": folder / "w", "devices": {"noop": noop}, "policy": POLICY, "control": False, "grace_s": 1.0, **options}
+    given = {
+        "workspace": folder / "w",
+        "devices": {"noop": noop},
+        "policy": POLICY,
+        "control": False,
+        "grace_s": 1.0,
+        **options,
+    }
     async with agentos.open(folder / "store.db", **given) as opened:  # type: ignore[arg-type]
         yield opened
 
@@ -127,8 +134,19 @@ def let_go(opened: agentos.Kernel) -> None:
     opened.core.scheduler._work.set()
 
 
+async def all_wait(opened: agentos.Kernel) -> None:
+    """Return when every process waits."""
+    while any(process.state != "waiting" for process in opened.core.processes):  # noqa: ASYNC110 - no event says so to a host
+        await anyio.sleep(0.002)
+
+
 async def window(
-    folder: Path, kind: str, processes: int, seconds: float, busy_s: Callable[[], float] = float, sampled: Callable[[bool], None] | None = None
+    folder: Path,
+    kind: str,
+    processes: int,
+    seconds: float,
+    busy_s: Callable[[], float] = float,
+    sampled: Callable[[bool], object] = bool,
 ) -> Window:
     """Return what `processes` processes get done in `seconds`. `sampled` is told when the window opens and closes."""
     global _count  # noqa: PLW0603 - programs are found by name and share the interpreter with this
@@ -137,19 +155,17 @@ async def window(
         await spawn_all(opened, agentos.Image.program(f"bench-{kind}", capabilities=["noop.*"]), processes)
         let_go(opened)
         with anyio.move_on_after(_STARTED_S):
-            while count.started < processes:
+            while count.started < processes:  # noqa: ASYNC110 - the programs run as in a real kernel, and signal nobody
                 await anyio.sleep(0.002)
         journal = opened.core.journal
         calls, statements, commits = count.calls, journal.statements, journal.commits
-        if sampled is not None:
-            sampled(True)
+        sampled(True)
         with Spent(busy_s) as spent:
             late_s = await _look(seconds)
             while count.calls == calls:  # a busy neighbour may outlast a short window
                 late_s = max(late_s, await _look(seconds))
         made = count.calls - calls
-        if sampled is not None:
-            sampled(False)
+        sampled(False)
         statements, commits = journal.statements - statements, journal.commits - commits
         count.stop = True
     return Window(made, spent.wall_s, spent.cpu_s, statements, commits, late_s)

@@ -1,4 +1,4 @@
-"""Single stories of a crash: each function here runs in a child that is killed, or to its end; the tests say what has to hold afterwards."""
+"""Single stories of a crash: each function runs in a child that is killed, or to its end; tests say what has to hold afterwards."""
 
 from __future__ import annotations
 
@@ -21,9 +21,8 @@ def opened(folder: Path, **options: Any) -> Open:
     """Open the story's store with its ledger."""
     (folder / "w").mkdir(parents=True, exist_ok=True)
     devices = {"ledger": Ledger(folder / "ledger").device}
-    return agentos.open(
-        folder / "store.db", **{"workspace": folder / "w", "devices": devices, "control": False, "durability": "fast", "grace_s": 0, **options}
-    )  # fmt: skip
+    usual = {"workspace": folder / "w", "devices": devices, "control": False, "durability": "fast", "grace_s": 0}
+    return agentos.open(folder / "store.db", **{**usual, **options})
 
 
 def lines(folder: Path) -> list[tuple[str, str]]:
@@ -120,7 +119,9 @@ async def call_as_host(where: str, effect: str, key: str | None, program: str | 
 async def ask_as_host(where: str, key: str | None) -> None:
     """Make a call as the host that waits for a person when the kernel dies."""
     async with opened(Path(where)) as kernel, anyio.create_task_group() as tasks:
-        process = await kernel.spawn(agentos.Image.host(capabilities=CAPABILITIES), policy='restrict "g" version 1\nask ledger.once\n')
+        process = await kernel.spawn(
+            agentos.Image.host(capabilities=CAPABILITIES), policy='restrict "g" version 1\nask ledger.once\n'
+        )
 
         async def call() -> None:
             await process.call("ledger.once", value="x", key=key)

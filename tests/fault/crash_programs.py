@@ -1,4 +1,4 @@
-"""The programs and the host of the crash matrix: one effect class in one situation, from spawn to exit, in a kernel that may die at any point.
+"""The programs and the host of the crash matrix: one effect class in one situation, in a kernel that may die at any point.
 
 `live` opens the store, starts what is not there yet, answers people's questions, waits for the end and tells what it found. It is what a
 careful host does after a crash, so running it again on the same folder has to end as if nothing had happened.

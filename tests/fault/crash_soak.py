@@ -21,7 +21,7 @@ from agentos.testing import Ledger
 from agentos.testing.crash import install
 from tests.fault.crash_programs import answer_people
 
-LIFE_S = 20
+LIFE_S = 80
 GATE = 'restrict "gate" version 1\nask ledger.* when delay_s == 0.001\n'
 GRANT = ["ledger.*", "obj.*", "msg.*", "proc.*"]
 EFFECTS = ("repeatable", "keyed", "probeable", "once")
@@ -131,7 +131,9 @@ async def end_of(kernel: agentos.Kernel, pid: int) -> agentos.Exit:
         return await kernel.process(pid).wait(LIFE_S)
     except TimeoutError:
         core = kernel.core
-        states = [(p.pid, p.state, p.running, p.queued, p.waiting, p.branches, core.waits.waiting_on(p)) for p in core.processes]
+        states = [
+            (p.pid, p.state, p.running, p.queued, p.waiting, p.branches, core.waits.waiting_on(p)) for p in core.processes
+        ]
         raise AssertionError(f"hangs: row {core.journal.head}, asks {await kernel.asks()}, {states}") from None
 
 

@@ -23,7 +23,14 @@ SOAK = bool(os.environ.get("AGENTOS_SOAK"))
 CHANGES_OF_THE_DISK = "*.after"
 EXACT = {"keyed", "probeable", "once"}
 TESTED = [(effect, situation) for effect in EFFECTS for situation in SITUATIONS]
-REPRESENTATIVE = [case for at, case in enumerate(TESTED) if SOAK or case[0] in ("once", "keyed") or at % 3 == 0]
+SHOWN = {
+    "once": SITUATIONS, "keyed": ("gather", "approval", "fork"), "probeable": ("running",), "repeatable": ("parked",), "pure": ("running",),
+    "object": ("question", "fork"), "message": ("parked", "spawn"),
+}  # fmt: skip
+REPRESENTATIVE = [case for case in TESTED if SOAK or case[1] in SHOWN[case[0]]]
+UNWOUND = [
+    situation for situation in SITUATIONS if situation != "running" and (SOAK or situation in ("gather", "parked", "approval"))
+]
 
 
 @pytest.fixture(scope="module")
@@ -69,14 +76,19 @@ def crashed(kernels: Zygote, folder: Path, case: tuple[str, str], resident: int,
 def test_a_kill_at_any_point_changes_nothing_in_the_end(kernels: Zygote, tmp_path: Path, case: tuple[str, str]) -> None:
     expected = live(kernels, tmp_path / "whole", case)
     assert expected["state"] == "exited"
+    asked = 0
     for found in crashed(kernels, tmp_path, case, 512, "*" if SOAK else CHANGES_OF_THE_DISK):
         check(case[0], found, expected)
+        asked += found["asked"].get("unknown_outcome", 0)
+    assert (asked > 0) == (case[0] == "once"), "a person is asked about once, and about nothing else"
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200 if SOAK else 60)
-@pytest.mark.parametrize("situation", ["gather", "parked", "approval", "question", "spawn", "fork"])
-def test_a_kill_of_processes_that_were_unwound_changes_nothing_in_the_end(kernels: Zygote, tmp_path: Path, situation: str) -> None:
+@pytest.mark.parametrize("situation", UNWOUND)
+def test_a_kill_of_processes_that_were_unwound_changes_nothing_in_the_end(
+    kernels: Zygote, tmp_path: Path, situation: str
+) -> None:
     case = ("once", situation)
     expected = live(kernels, tmp_path / "whole", case)
     for found in crashed(kernels, tmp_path, case, 0, "*" if SOAK else CHANGES_OF_THE_DISK):

@@ -48,7 +48,7 @@ def killed_often(kernels: Zygote, folder: Path, resident: int) -> tuple[int, dic
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900 if SOAK else 90)
+@pytest.mark.timeout(900 if SOAK else 120)
 @pytest.mark.parametrize("resident", [512, 4])
 def test_random_kills_lose_nothing_and_repeat_nothing(tmp_path: Path, resident: int) -> None:
     with zygote("tests.fault.crash_soak") as kernels:

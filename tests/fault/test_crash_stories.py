@@ -83,7 +83,9 @@ async def test_a_host_call_without_key_has_its_ask_withdrawn_by_a_kill(kernels: 
     assert lines(tmp_path) == []
 
 
-async def test_a_keyed_host_call_keeps_its_ask_and_uses_the_answer_when_it_is_made_again(kernels: Zygote, tmp_path: Path) -> None:
+async def test_a_keyed_host_call_keeps_its_ask_and_uses_the_answer_when_it_is_made_again(
+    kernels: Zygote, tmp_path: Path
+) -> None:
     killed(kernels, "ask_as_host", str(tmp_path), "k", at="story.told:1")
     async with opened(tmp_path) as kernel:
         (ask,) = await asks_of(kernel)
@@ -314,7 +316,8 @@ async def test_an_unwound_process_with_an_unknown_outcome_waits_for_its_person(k
 async def test_a_condition_is_looked_at_in_every_call_on_the_same_resource(tmp_path: Path) -> None:
     async with opened(tmp_path) as kernel:
         process = await kernel.spawn(
-            agentos.Image.host(capabilities=CAPABILITIES), policy='restrict "g" version 1\ndeny ledger.pure when value == "bad"\n'
+            agentos.Image.host(capabilities=CAPABILITIES),
+            policy='restrict "g" version 1\ndeny ledger.pure when value == "bad"\n',
         )
         await process.call("ledger.pure", value="good")
         with pytest.raises(agentos.Denied):

@@ -18,7 +18,7 @@ from agentos.policy import Policy
 if TYPE_CHECKING:
     from agentos.kernel.core import Core
 
-__all__ = ["exit_of", "syscalls"]
+__all__ = ["syscalls"]
 
 
 def syscalls(core: Core) -> list[Syscall]:
@@ -62,7 +62,9 @@ def _exec(core: Core, permit: Permit, args: dict[str, Any]) -> None:
 def _wait(core: Core, permit: Permit, args: dict[str, Any]) -> Exit | Park:
     pid = args["pid"]
     if core.processes.get(pid) is None:
-        return exit_of(core, pid)
+        record = _ended(core, pid)
+        permit.labels |= record.label
+        return exit_from(record)
     timeout_s = args["timeout_s"]
     due = permit.deadline if permit.deadline is not None else None if timeout_s is None else core.clock.now() + timeout_s
     if due is not None and core.clock.now() >= due:
@@ -70,17 +72,11 @@ def _wait(core: Core, permit: Permit, args: dict[str, Any]) -> Exit | Park:
     return Park((("child", pid),), due, f"child {pid}")
 
 
-def exit_of(core: Core, pid: int) -> Exit:
-    """Return how an ended process ended.
-
-    Raises:
-        Invalid: `invalid.argument`, there never was a process of that pid.
-    """
-    core.journal.flush()
+def _ended(core: Core, pid: int) -> ProcessRecord:
     record = core.store.get(ProcessRecord, pid)
     if record is None or not record.exit:
         raise Invalid("argument", f"there is no process {pid}", field="pid", hint="see `proc.list`")
-    return exit_from(record)
+    return record
 
 
 def _signal(core: Core, permit: Permit, args: dict[str, Any]) -> None:

@@ -95,12 +95,10 @@ def _paths(shell: Shell) -> list[Finding]:
     if not folder.exists():
         return [Finding("state", "ok", f"{folder}, not made yet")]
     mode = folder.stat().st_mode & 0o777
-    private = folder.stat().st_uid == os.getuid() and not mode & 0o077
+    safe = folder.stat().st_uid == os.getuid() and not mode & 0o022
     return [
         Finding(
-            "state",
-            "ok" if private else "bad",
-            f"{folder}, mode {mode:o}" + ("" if private else ": others can look in; chmod 700"),
+            "state", "ok" if safe else "bad", f"{folder}, mode {mode:o}" + ("" if safe else ": others can write; chmod 700")
         ),
         Finding("workspace", "ok" if shell.workspace.is_dir() else "bad", str(shell.workspace.resolve())),
     ]

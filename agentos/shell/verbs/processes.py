@@ -123,7 +123,8 @@ def drawn(infos: Iterable[ProcessInfo], *, rows_max: int = 200) -> list[str]:
 def _state(info: ProcessInfo) -> str:
     if info.exit is not None and info.exit.error is not None:
         return f"{info.state} {info.exit.error.code}"
-    return f"{info.state} on {', '.join(info.waiting_on)}" if info.waiting_on and info.exit is None else info.state
+    waits = info.waiting_on and info.exit is None
+    return words.quoted(f"{info.state} on {', '.join(info.waiting_on)}", 60) if waits else info.state
 
 
 def _page(infos: list[ProcessInfo], *, ended: bool) -> Page:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
+import anyio
 import typer
 
 from agentos.abi.image import AgentImage
@@ -12,15 +13,17 @@ from agentos.abi.units import parse_duration_s
 from agentos.abi.values import ProcessInfo
 from agentos.errors import Invalid
 from agentos.shell import consent, words
-from agentos.shell.conduct import conduct, report_end
+from agentos.shell.conduct import KernelLost, Order, conduct, report_end
 from agentos.shell.context import Shell, is_remote
 from agentos.shell.output import Page
 from agentos.shell.programs import load_programs
 from agentos.shell.remembered import remember_run, workspace_of
 from agentos.shell.verbs.images import is_path, load
-from agentos.shell.verbs.processes import find
+from agentos.shell.verbs.processes import below, find
 
 __all__ = ["run", "spawn", "wait"]
+
+_HELD_S, _ATTEMPTS_MAX = 0.25, 60
 
 Image = Annotated[str, typer.Argument(help="A manifest's path, NAME:VERSION or a digest.")]
 Goal = Annotated[str | None, typer.Option(help="What it is for.", metavar="TEXT")]
@@ -62,24 +65,21 @@ async def run(  # noqa: PLR0913, PLR0917 - the frozen options
     unfinished = None if new else await _unfinished(shell, found, goal)
     if unfinished is None:
         consent.obtain(shell, found, yes=yes, grant=grant)
-    layers = consent.layers(found, policy or [], none=no_policy)
-    async with shell.driving(mounts=mounts) as kernel:
-        since = journal_head(shell, kernel)
-        if unfinished is None:
-            pid = await _start(shell, kernel, image, goal=goal, grant=grant or None, policy=layers)
-        else:
-            pid = unfinished.pid
-            shell.output.note(f"resuming process {pid} (started {words.clock(unfinished.created)}); --new starts another")
-        return await conduct(
-            shell,
-            kernel,
-            pid,
-            since=since,
-            approve=approve or (),
-            verbose=verbose,
-            timeout_s=timeout_s,
-            resumed=unfinished is not None,
+    order = Order(approve or (), verbose=verbose, timeout_s=timeout_s, mounts=mounts)
+    if unfinished is not None:
+        shell.output.note(
+            f"resuming process {unfinished.pid} (started {words.clock(unfinished.created)}); --new starts another"
         )
+        return await _go_on(shell, unfinished.pid, order)
+    layers = consent.layers(found, policy or [], none=no_policy)
+    pid = 0
+    try:
+        async with shell.driving(mounts=mounts) as kernel:
+            since = journal_head(shell, kernel)
+            pid = await _start(shell, kernel, image, goal=goal, grant=grant or None, policy=layers)
+            return await conduct(shell, kernel, pid, order, since=since)
+    except KernelLost:
+        return await _go_on(shell, pid, order)
 
 
 async def spawn(  # noqa: PLR0913, PLR0917 - the frozen options
@@ -118,16 +118,33 @@ async def wait(  # noqa: PLR0913, PLR0917 - one option per wish
     """Follow a process to its end and print its result; without a running kernel, be the kernel that runs it."""
     timeout_s, mounts = _duration(timeout), _mounts(mount or [])
     load_programs(program or [])
+    return await _go_on(shell, pid, Order(approve or (), verbose=verbose, timeout_s=timeout_s, mounts=mounts))
+
+
+async def _go_on(shell: Shell, pid: int, order: Order) -> int:
+    """Follow a process that has a past: to its end, in whatever kernel runs it, and in the next one when that ends before it."""
+    for attempt in range(_ATTEMPTS_MAX):
+        try:
+            return await _go_on_once(shell, pid, order)
+        except KernelLost:
+            shell.output.note("the kernel that ran it has ended")
+        except Invalid as error:
+            if error.reason != "held" or attempt == _ATTEMPTS_MAX - 1:
+                raise
+            await anyio.sleep(_HELD_S)  # it is on its way out: its socket is gone, its lease not yet
+    raise AssertionError("the last attempt returns or raises")
+
+
+async def _go_on_once(shell: Shell, pid: int, order: Order) -> int:
     async with shell.looking() as view:
         infos = await view.ps(all=True)
     info = find(infos, pid)
     if info.exit is not None:
-        return report_end(shell, info, [each for each in infos if each.tree == info.tree])
-    async with shell.driving(mounts=mounts) as kernel:
+        return report_end(shell, info, below(infos, pid))
+    async with shell.driving(mounts=order.mounts) as kernel:
         since = journal_head(shell, kernel)
-        return await conduct(
-            shell, kernel, pid, since=since, approve=approve or (), verbose=verbose, timeout_s=timeout_s, resumed=True
-        )
+        _expect_runnable(shell, kernel, pid)
+        return await conduct(shell, kernel, pid, order, since=since, resumed=True)
 
 
 def journal_head(shell: Shell, kernel: Any) -> int:
@@ -139,6 +156,32 @@ def journal_head(shell: Shell, kernel: Any) -> int:
 
     with open_store(shell.store, clock=SystemClock(), writer=False) as store:
         return store.journal.head
+
+
+def _expect_runnable(shell: Shell, kernel: Any, pid: int) -> None:
+    """Refuse to wait in a kernel of our own for what nothing here can bring to an end.
+
+    Raises:
+        Invalid: `invalid.state`, a program of the tree is not registered, an application drives it, or it is paused.
+    """
+    if is_remote(kernel):
+        return
+    root = kernel.core.processes.find(pid)
+    if root.record.state == "paused":
+        hint = f"`{shell.hint('resume', pid)}` lets it go on"
+        raise Invalid("state", f"process {pid} is paused", hint=hint, pid=pid)
+    if root.hosted:
+        raise Invalid("state", f"process {pid} is driven by an application", hint="start that application", pid=pid)
+    for process in (root, *root.descendants()):
+        if not process.hosted and not kernel.core.runner.can_run(process):
+            name = process.image.body.name or process.record.program
+            hint = "name the Python file that has it: --program FILE.py"
+            raise Invalid(
+                "state",
+                f"process {process.pid} runs the program `{name}`, which is not registered here",
+                hint=hint,
+                pid=process.pid,
+            )
 
 
 async def _start(shell: Shell, kernel: Any, image: str, **options: Any) -> int:

@@ -16,6 +16,11 @@ from tests.builders import alive, crashing, host, opened, refused, rows, settled
 pytestmark = pytest.mark.anyio
 
 
+async def unwound(kernel: Any, process: agentos.Process) -> None:
+    """Wait until the program has given its task back."""
+    await settled(kernel, lambda: alive(kernel, process).record.state == "waiting" and not alive(kernel, process).running)
+
+
 async def reopened(path: Path, program: Callable[..., Any], name: str, **options: Any) -> Any:
     return opened(path, programs=[agentos.program(name)(program)], **options)
 
@@ -206,7 +211,7 @@ async def test_finally_blocks_run_without_effects_while_a_program_is_unwound(tmp
     async with opened() as kernel:
         kernel.core.scheduler.resident_max = 0
         process = await started(kernel, work)
-        await settled(kernel, lambda: not alive(kernel, process).running)
+        await unwound(kernel, process)
         assert finals == ["finally", "ProcessEnded"]
         assert not rows(kernel, process.pid)
         await process.send("x")
@@ -221,7 +226,7 @@ async def test_host_calls_on_an_unwound_program_are_its_own_and_do_not_disturb_i
     async with opened() as kernel:
         kernel.core.scheduler.resident_max = 0
         process = await started(kernel, work)
-        await settled(kernel, lambda: not alive(kernel, process).running)
+        await unwound(kernel, process)
         assert (await process.call("obj.put", value=1, name="x")).version == 1
         assert await refused(process.call("obj.get", name="y")) == "unavailable.missing"
         await process.send("x")

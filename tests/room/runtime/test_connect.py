@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import signal
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -51,6 +52,15 @@ def test_a_client_has_every_method_with_the_same_parameters(here: type, there: t
             continue
         mine, its = (list(inspect.signature(vars(each)[name]).parameters.values()) for each in (here, there))
         assert [(p.name, p.kind, p.default) for p in mine] == [(p.name, p.kind, p.default) for p in its], name
+
+
+@pytest.mark.parametrize("source", [Kernel, Process])
+def test_every_method_is_in_the_reference(source: type) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "reference" / "embedded-api.md").read_text()
+    missing = [
+        name for name in vars(source) if not name.startswith("_") and f"`{name}(" not in page and f"`{name}`" not in page
+    ]
+    assert missing == []
 
 
 # --- two processes ------------------------------------------------------------------------------------------------------

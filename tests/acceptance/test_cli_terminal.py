@@ -1,0 +1,101 @@
+"""A person at a terminal: consent once, an ask answered inline, a frame that holds."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import subprocess
+import time
+from pathlib import Path
+
+from tests.acceptance.cli_place import Place, a_place
+
+
+class Terminal:
+    """The command line on a pseudo terminal."""
+
+    def __init__(self, place: Place, *words: object) -> None:
+        self._side, other = pty.openpty()
+        self._process = subprocess.Popen(
+            place.words(*words), cwd=place.folder, env={**place.environment, "COLUMNS": "100", "LINES": "40"}, stdin=other,
+            stdout=other, stderr=other, start_new_session=True,
+        )  # fmt: skip
+        os.close(other)
+        self.shown = ""
+
+    def until(self, text: str) -> None:
+        deadline = time.monotonic() + 15
+        while text not in self.shown:
+            assert time.monotonic() < deadline, f"never saw {text!r} in:\n{self.shown}"
+            if not self._read():
+                break
+        assert text in self.shown, self.shown
+
+    def type(self, text: str) -> None:
+        os.write(self._side, text.encode())
+
+    def end(self) -> int:
+        while self._read():
+            continue
+        os.close(self._side)
+        return self._process.wait(10)
+
+    def _read(self) -> bool:
+        try:
+            ready, _, _ = select.select([self._side], [], [], 15)
+            data = os.read(self._side, 65536) if ready else b""
+        except OSError:
+            data = b""
+        self.shown += re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", data.decode(errors="replace"))
+        return bool(data)
+
+
+def test_a_request_is_confirmed_once_and_an_ask_is_answered_inline(tmp_path: Path) -> None:
+    place = a_place(tmp_path)
+    first = Terminal(place, "run", "careful.yaml")
+    first.until("[y/N]")
+    assert "fs.write /out.txt" in first.shown
+    first.type("y\n")
+    first.until("how all?")
+    assert "because someone looks first" in first.shown
+    first.type("a\r")
+    assert first.end() == 0
+    assert (place.work / "out.txt").read_text() == "done"
+    second = Terminal(place, "run", "careful.yaml")
+    second.until("how all?")
+    assert "[y/N]" not in second.shown
+    second.type("d\r")
+    second.until("reason")
+    second.type("no more\r")
+    assert second.end() == 1
+    assert "no more" in second.shown
+
+
+def test_what_is_not_granted_is_not_started(tmp_path: Path) -> None:
+    place = a_place(tmp_path)
+    asked = Terminal(place, "run", "careful.yaml")
+    asked.until("[y/N]")
+    asked.type("n\n")
+    assert asked.end() == 3
+    assert place.json("ps", "--all") == []
+
+
+def test_an_ask_answered_elsewhere_ends_the_question(tmp_path: Path) -> None:
+    place = a_place(tmp_path)
+    waiting = Terminal(place, "run", "careful.yaml", "--yes")
+    waiting.until("how all?")
+    place.run("approve", 1)
+    assert waiting.end() == 0
+    assert "settled elsewhere" in waiting.shown
+
+
+def test_ctrl_c_at_a_question_parks_the_process(tmp_path: Path) -> None:
+    place = a_place(tmp_path)
+    waiting = Terminal(place, "run", "careful.yaml", "--yes")
+    waiting.until("how all?")
+    waiting.type("\x03")
+    assert waiting.end() == 130
+    assert "process 1 is parked" in waiting.shown
+    assert place.json("asks")[0]["state"] == "pending"
