@@ -93,11 +93,8 @@ class Approvals:
     async def _preview(self, call: Request) -> Any:
         if call.syscall.preview is None:
             return None
-        self._core.scheduler.suspend(call.process)
-        try:
+        with self._core.outside(call.process):
             return await call.syscall.preview(call.args, {"pid": call.process.pid, "resources": call.resources})
-        finally:
-            self._core.scheduler.resume(call.process)
 
     def _digest(self, call: Request, preview: Any) -> bytes:
         return digest(call.op.key_bytes, call.encoded, call.resource_text.encode(), encode(preview))

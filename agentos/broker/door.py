@@ -140,7 +140,7 @@ class Door:
             resources = (*resources[:index], Resource("path", value, value), *resources[index + 1 :])
             args[template.field] = value
         if call.cap is not None:
-            self.core.caps.cover(process, op, resources, args, self.core.clock.now())
+            self.core.caps.cover(process, op, resources, args, self.core.clock.now(), paid=call.cap.cap)
         verdict = process.stack.decide(op, resources, args, process.facts, late=True)
         if verdict.outcome == "deny":
             raise denial(call, verdict)
@@ -214,11 +214,8 @@ class Door:
         call.is_counted = True
 
     async def _awaited(self, process: AgentProcess, pending: Any) -> Any:
-        self.core.scheduler.suspend(process)
-        try:
+        with self.core.outside(process):
             return await pending
-        finally:
-            self.core.scheduler.resume(process)
 
     def permit(self, call: Request) -> Permit:
         """Admit the call. Its key is the same on every attempt of this call, and of no other call of any store."""
@@ -300,7 +297,8 @@ class Door:
         if park.due is not None and core.timers.due(process.pid, call.number) is None:
             core.timers.start(process.pid, call.number, park.due, changes)
         if changes:
-            core.note(process.pid, "waits", {"for": park.doing, "call": call.number}, changes)
+            ask = next((int(key) for kind, key, *_ in park.waits if kind == "ask"), 0)
+            core.note(process.pid, "ask" if ask else "waits", {"for": park.doing, "call": call.number}, changes, ask=ask)
         await self.wait_for(call, park)
 
     async def wait_for(self, call: Request, park: Park) -> None:

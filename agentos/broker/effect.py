@@ -21,7 +21,7 @@ from agentos.abi.probe import reached
 from agentos.abi.records import Change, Row
 from agentos.broker.door import Door, error_bytes
 from agentos.broker.request import Request
-from agentos.errors import AgentOSError, Invalid, Unavailable
+from agentos.errors import AgentOSError, Denied, Invalid, Unavailable
 from agentos.kernel.slots import Slots
 
 __all__ = ["Effects"]
@@ -138,7 +138,8 @@ class Effects:
     def settle_error(self, call: Request, intent: Row, permit: Permit | None, error: AgentOSError) -> AgentOSError:
         """Append the failure and return the error with the intent's number."""
         unknown = isinstance(error, Unavailable) and error.may_have_happened
-        self._append(call, intent, permit, "unknown" if unknown else "failed", code=error.code, result=error_bytes(error))
+        outcome = "unknown" if unknown else "denied" if isinstance(error, Denied) else "failed"
+        self._append(call, intent, permit, outcome, code=error.code, result=error_bytes(error))
         error.seq = intent.seq
         return error
 

@@ -102,13 +102,11 @@ class Replay:
         permit = self._door.permit(call)
         permit.seq = intent.seq
         self._door.bind_recheck(permit, call)
-        self._core.scheduler.suspend(call.process)
         try:
-            found = await reconcile(permit, call.args)
+            with self._core.outside(call.process):
+                found = await reconcile(permit, call.args)
         except AgentOSError as error:
             raise self._effects.settle_error(call, intent, None, error) from None
-        finally:
-            self._core.scheduler.resume(call.process)
         if found is NOT_STARTED:
             return await self._rerun(call, intent)
         if found is UNKNOWN:

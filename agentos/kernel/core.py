@@ -8,7 +8,8 @@ acknowledging anything: memory is then ahead of the disk, which is where the nex
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -86,6 +87,23 @@ class Core:
         while self.effects:
             self._effects_over = anyio.Event()
             await self._effects_over.wait()
+
+    @contextmanager
+    def outside(self, process: AgentProcess) -> Iterator[None]:
+        """Hold a process as being in a device: it runs no code, and the kernel is not idle."""
+        self.effects += 1
+        self.scheduler.suspend(process)
+        try:
+            yield
+        finally:
+            self.scheduler.resume(process)
+            self.end_effect()
+
+    def park_waiting(self) -> None:
+        """Unwind every process all of whose calls wait, so that the store knows what each waits for: before the kernel closes."""
+        for process in self.processes:
+            if process.running and process.scope is not None and process.waiting >= process.branches > 0 and not process.unwinding:
+                self.unwind(process)
 
     def new_pid(self) -> int:
         """Return the next pid; pids are never used again."""

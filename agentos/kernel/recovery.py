@@ -26,10 +26,11 @@ from agentos.abi.records import (
     TimerRecord,
 )  # fmt: skip
 from agentos.abi.syscall import Wait
+from agentos.errors import Invalid
 from agentos.kernel.budget import Account
 from agentos.kernel.lifecycle import link
 from agentos.kernel.process import AgentProcess, OpenCall
-from agentos.policy import parse_capability
+from agentos.policy import CapSpec, parse_capability
 
 if TYPE_CHECKING:
     from agentos.kernel.core import Core
@@ -126,7 +127,10 @@ def _count_tail(core: Core, pid: int, account: Account) -> None:
 
 def _load_belongings(core: Core) -> None:
     for cap in core.store.current(CapRecord, live=True):
-        core.caps.load(cap, parse_capability(cap.text, core.ops), core.processes.find(cap.pid))
+        holder = core.processes.get(cap.pid)
+        spec = _known_spec(core, cap)
+        if holder is not None and spec is not None:
+            core.caps.load(cap, spec, holder)
     for ask in core.store.current(AskRecord, live=True):
         core.asks.load(ask)
     for message in core.store.current(MessageRecord, live=True):
@@ -134,6 +138,15 @@ def _load_belongings(core: Core) -> None:
             core.mail.load(message)
     for timer in core.store.current(TimerRecord, live=True):
         core.timers.load(timer)
+
+
+def _known_spec(core: Core, cap: CapRecord) -> CapSpec | None:
+    """Return what a capability covers, None when a device that it names is not mounted: it then covers nothing until it is."""
+    try:
+        return parse_capability(cap.text, core.ops)
+    except Invalid as error:
+        log.warning("capability_dormant cap=%d pid=%d error=%s", cap.cap, cap.pid, error.message)
+        return None
 
 
 def _resume(core: Core, process: AgentProcess) -> None:

@@ -213,8 +213,8 @@ class Scheduler:
 
     @property
     def is_quiet(self) -> bool:
-        """True when no process is ready or runs code."""
-        return self.active == 0 and not self._ready
+        """True when no process is ready, held back or runs code."""
+        return self.active == 0 and not self._ready and not self._held
 
     async def quiet(self) -> None:
         """Wait until no process is ready or runs code (effects and timers may still be under way)."""

@@ -153,8 +153,9 @@ class Open:
         try:
             with anyio.CancelScope(shield=True), anyio.move_on_after(self._grace_s):
                 await core.effects_over()
+            core.park_waiting()
             self._tasks.cancel_scope.cancel()
-            await self._end_tasks()  # noqa: ASYNC102 - every task was just cancelled; this waits for no more than their ends
+            await self._end_tasks()
         finally:
             core.events.close()
             self._close()

@@ -88,7 +88,7 @@ class Connect:
         if self._link is not None:
             self._link.close()
             self._tasks.cancel_scope.cancel()
-            await self._tasks.__aexit__(None, None, None)  # noqa: ASYNC102 - both its tasks were just cancelled
+            await self._tasks.__aexit__(None, None, None)
 
 
 class RemoteKernel:

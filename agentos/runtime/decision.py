@@ -14,7 +14,8 @@ __all__ = ["decision_of"]
 def decision_of(process: AgentProcess, call: Request, verdict: Verdict | None, denied: Denied | None) -> Decision:
     """Return the decision of a call that was decided but not made."""
     if denied is not None:
-        outcome, code, rule, because = "deny", denied.code, denied.rule or "", denied.message
+        because = verdict.because if verdict is not None and denied.code == "denied.policy" else denied.message
+        outcome, code, rule = "deny", denied.code, denied.rule or ""
     elif verdict is None:
         outcome, code, rule, because = "allow", "", "", "no policy layer: capabilities alone decide"
     else:

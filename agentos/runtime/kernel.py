@@ -247,6 +247,7 @@ class Kernel:
                 yield event
             async for event in follower:
                 if event.seq > seen:
+                    await core.journal.durable(event.seq)
                     yield event
         finally:
             follower.close()
@@ -266,7 +267,7 @@ class Kernel:
                 is_due = due is not None and due <= core.clock.now()
                 if core.scheduler.is_quiet and not core.effects and not is_due:
                     break
-                await core.scheduler.quiet() if not core.scheduler.is_quiet else await anyio.sleep(0.001)
+                await core.effects_over()
         core.journal.flush()
 
     # --- mounting -----------------------------------------------------------------------------------------------------------

@@ -223,6 +223,7 @@ class Process:
         try:
             async for event in follower:
                 if event.pid == self.pid:
+                    await self._core.journal.durable(event.seq)
                     yield event
                 if event.pid == self.pid and event.kind == "exited":
                     return

@@ -17,7 +17,7 @@ from agentos.shell.follow import Followed, Follower
 from agentos.shell.groups import leaves
 from agentos.shell.output import Format, Page
 from agentos.shell.people import People
-from agentos.shell.verbs.processes import drawn
+from agentos.shell.trees import drawn
 from agentos.shell.views import Lines, Live, View
 from agentos.shell.watch import Watch
 

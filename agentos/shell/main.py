@@ -36,12 +36,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    logging.getLogger("agentos").addHandler(_Told())
+    told = _Told()
+    logging.getLogger("agentos").addHandler(told)
     try:
         return _run(words)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader went away; nothing is left to flush to it
         return status.ERROR
+    finally:
+        logging.getLogger("agentos").removeHandler(told)
 
 
 def _run(words: list[str]) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -9,6 +11,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pytest
+
+from agentos.shell.main import main
 
 ROOT = Path(__file__).parents[2]
 FILES = {
@@ -103,6 +109,24 @@ class Place:
         assert done.returncode == status, f"{words} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stderr, done.stderr
         return done
+
+    def call(self, *words: object, status: int = 0) -> subprocess.CompletedProcess[str]:
+        """Run a command line in this process: the same entry point, without the start of an interpreter."""
+        given = self.words(*words)
+        out, err = io.StringIO(), io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            patch.chdir(self.folder)
+            patch.setenv("AGENTOS_STATE", self.environment["AGENTOS_STATE"])
+            patch.setattr("sys.path", [*sys.path])
+            patch.setattr("sys.stdin", io.StringIO())
+            code = main(given[3:])
+        done = subprocess.CompletedProcess(given, code, out.getvalue(), err.getvalue())
+        assert code == status, f"{words} ended with {code}:\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def data(self, *words: object, status: int = 0) -> Any:
+        """Run a command line in this process and return its document."""
+        return json.loads(self.call("-o", "json", *words, status=status).stdout)
 
     def json(self, *words: object, status: int = 0) -> Any:
         return json.loads(self.run("-o", "json", *words, status=status).stdout)

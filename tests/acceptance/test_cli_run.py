@@ -33,44 +33,44 @@ def test_a_run_needs_consent_then_prints_its_result_and_one_document(tmp_path: P
 
 def test_how_a_process_ends_is_the_status(tmp_path: Path) -> None:
     place = a_place(tmp_path)
-    failed = place.json("run", "curious.yaml", status=1)
+    failed = place.data("run", "curious.yaml", status=1)
     assert (failed["code"], failed["state"], len(failed["denied"])) == ("denied.capability", "failed", 1)
-    assert place.json("run", "greedy.yaml", "--yes", status=5)["code"] == "denied.budget"
-    assert place.json("run", "late.yaml", status=124)["code"] == "unavailable.timeout"
-    told = place.run("run", "curious.yaml", status=1).stderr
+    assert place.data("run", "greedy.yaml", "--yes", status=5)["code"] == "denied.budget"
+    assert place.data("run", "late.yaml", status=124)["code"] == "unavailable.timeout"
+    told = place.call("run", "curious.yaml", status=1).stderr
     assert "denied    pid 4 fs.read /secret.txt  denied.capability  journal" in told
 
 
 def test_an_ask_without_a_terminal_is_status_4_and_the_same_command_goes_on(tmp_path: Path) -> None:
     place = a_place(tmp_path)
-    parked = place.run("run", "careful.yaml", "--yes", status=4).stderr
+    parked = place.call("run", "careful.yaml", "--yes", status=4).stderr
     assert "agentos approve 1 --workspace work" in parked
     assert "careful.policy:2 (look-first)  because someone looks first" in parked
     assert not (place.work / "out.txt").exists()
-    assert "the answer is stored" in place.run("approve", 1).stdout
-    resumed = place.run("run", "careful.yaml")
+    assert "the answer is stored" in place.call("approve", 1).stdout
+    resumed = place.call("run", "careful.yaml")
     assert "resuming process 1" in resumed.stderr
     assert (place.work / "out.txt").read_text() == "done"
-    denied = place.run("run", "careful.yaml", "--yes", status=4)
+    denied = place.call("run", "careful.yaml", "--yes", status=4)
     assert "ask 2" in denied.stderr
-    place.run("deny", 2, "--reason", "not today")
-    assert "not today" in place.json("wait", 2, status=1)["message"]
+    place.call("deny", 2, "--reason", "not today")
+    assert "not today" in place.data("wait", 2, status=1)["message"]
 
 
 def test_a_rule_that_is_approved_ahead_is_not_asked(tmp_path: Path) -> None:
     place = a_place(tmp_path)
-    done = place.run("run", "careful.yaml", "--yes", "--approve", "look-first")
+    done = place.call("run", "careful.yaml", "--yes", "--approve", "look-first")
     assert "answered  ask 1: approve by --approve" in done.stderr
-    assert place.json("audit", "--op", "fs.write")[0]["ask"] == 1
+    assert place.data("audit", "--op", "fs.write")[0]["ask"] == 1
 
 
 def test_a_question_is_answered_with_reply_and_is_shown_inert(tmp_path: Path) -> None:
     place = a_place(tmp_path)
-    parked = place.run("run", "ask.yaml", status=4)
+    parked = place.call("run", "ask.yaml", status=4)
     assert "│ blue or \\e[31mred?" in parked.stderr
     assert "\x1b" not in parked.stderr
-    place.run("approve", 1, "--reply", "blue")
-    assert place.json("wait", 1)["value"] == ["blue"]
+    place.call("approve", 1, "--reply", "blue")
+    assert place.data("wait", 1)["value"] == ["blue"]
 
 
 def test_following_changes_nothing_and_a_killed_command_is_gone_on_with(tmp_path: Path) -> None:

@@ -39,8 +39,15 @@ class Terminal:
     def end(self) -> int:
         while self._read():
             continue
-        os.close(self._side)
         return self._process.wait(10)
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait(10)
+        os.close(self._side)
 
     def _read(self) -> bool:
         try:
@@ -54,48 +61,48 @@ class Terminal:
 
 def test_a_request_is_confirmed_once_and_an_ask_is_answered_inline(tmp_path: Path) -> None:
     place = a_place(tmp_path)
-    first = Terminal(place, "run", "careful.yaml")
-    first.until("[y/N]")
-    assert "fs.write /out.txt" in first.shown
-    first.type("y\n")
-    first.until("how all?")
-    assert "because someone looks first" in first.shown
-    first.type("a\r")
-    assert first.end() == 0
-    assert (place.work / "out.txt").read_text() == "done"
-    second = Terminal(place, "run", "careful.yaml")
-    second.until("how all?")
-    assert "[y/N]" not in second.shown
-    second.type("d\r")
-    second.until("reason")
-    second.type("no more\r")
-    assert second.end() == 1
-    assert "no more" in second.shown
+    with Terminal(place, "run", "careful.yaml") as first:
+        first.until("[y/N]")
+        assert "fs.write /out.txt" in first.shown
+        first.type("y\n")
+        first.until("how all?")
+        assert "because someone looks first" in first.shown
+        first.type("a\r")
+        assert first.end() == 0
+        assert (place.work / "out.txt").read_text() == "done"
+    with Terminal(place, "run", "careful.yaml") as second:
+        second.until("how all?")
+        assert "[y/N]" not in second.shown
+        second.type("d\r")
+        second.until("reason")
+        second.type("no more\r")
+        assert second.end() == 1
+        assert "no more" in second.shown
 
 
 def test_what_is_not_granted_is_not_started(tmp_path: Path) -> None:
     place = a_place(tmp_path)
-    asked = Terminal(place, "run", "careful.yaml")
-    asked.until("[y/N]")
-    asked.type("n\n")
-    assert asked.end() == 3
-    assert place.json("ps", "--all") == []
+    with Terminal(place, "run", "careful.yaml") as asked:
+        asked.until("[y/N]")
+        asked.type("n\n")
+        assert asked.end() == 3
+        assert place.json("ps", "--all") == []
 
 
 def test_an_ask_answered_elsewhere_ends_the_question(tmp_path: Path) -> None:
     place = a_place(tmp_path)
-    waiting = Terminal(place, "run", "careful.yaml", "--yes")
-    waiting.until("how all?")
-    place.run("approve", 1)
-    assert waiting.end() == 0
-    assert "settled elsewhere" in waiting.shown
+    with Terminal(place, "run", "careful.yaml", "--yes") as waiting:
+        waiting.until("how all?")
+        place.run("approve", 1)
+        assert waiting.end() == 0
+        assert "answered  ask 1: approve by" in waiting.shown
 
 
 def test_ctrl_c_at_a_question_parks_the_process(tmp_path: Path) -> None:
     place = a_place(tmp_path)
-    waiting = Terminal(place, "run", "careful.yaml", "--yes")
-    waiting.until("how all?")
-    waiting.type("\x03")
-    assert waiting.end() == 130
-    assert "process 1 is parked" in waiting.shown
-    assert place.json("asks")[0]["state"] == "pending"
+    with Terminal(place, "run", "careful.yaml", "--yes") as waiting:
+        waiting.until("how all?")
+        waiting.type("\x03")
+        assert waiting.end() == 130
+        assert "process 1 is parked" in waiting.shown
+        assert place.json("asks")[0]["state"] == "pending"

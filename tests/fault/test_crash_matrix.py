@@ -74,6 +74,7 @@ def crashed(kernels: Zygote, folder: Path, case: tuple[str, str], resident: int,
 @pytest.mark.timeout(1200 if SOAK else 60)
 @pytest.mark.parametrize("case", REPRESENTATIVE, ids="-".join)
 def test_a_kill_at_any_point_changes_nothing_in_the_end(kernels: Zygote, tmp_path: Path, case: tuple[str, str]) -> None:
+    """INVARIANT intent-before-effect, resume-never-reruns, committed-survives, effect-is-a-line."""
     expected = live(kernels, tmp_path / "whole", case)
     assert expected["state"] == "exited"
     asked = 0

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Annotated, Any
 
 import typer
 
 from agentos.abi.values import ProcessInfo
-from agentos.errors import Invalid
 from agentos.runtime.clock import SystemClock
 from agentos.shell import words
 from agentos.shell.context import Shell, is_remote
 from agentos.shell.output import Page
+from agentos.shell.trees import below, drawn, find, state
 
 __all__ = ["ps", "status", "tree"]
 
@@ -75,62 +74,10 @@ async def _processes(shell: Shell, *, ended: bool) -> list[ProcessInfo]:
         return await kernel.ps(all=ended)
 
 
-def find(infos: Iterable[ProcessInfo], pid: int) -> ProcessInfo:
-    """Return the process of that pid.
-
-    Raises:
-        Invalid: there is none.
-    """
-    found = next((info for info in infos if info.pid == pid), None)
-    if found is None:
-        raise Invalid("argument", f"there is no process {pid}", hint="see `agentos ps --all`", pid=pid)
-    return found
-
-
-def below(infos: Iterable[ProcessInfo], pid: int) -> list[ProcessInfo]:
-    """Return a process and what descends from it, of `infos` in order of pid."""
-    kept: dict[int, ProcessInfo] = {}
-    for info in sorted(infos, key=_pid):
-        if info.pid == pid or info.ppid in kept:
-            kept[info.pid] = info
-    if pid not in kept:
-        find(kept.values(), pid)
-    return list(kept.values())
-
-
-def drawn(infos: Iterable[ProcessInfo], *, rows_max: int = 200) -> list[str]:
-    """Draw processes as trees with aligned columns: pid and image, state, cost."""
-    known = {info.pid: info for info in infos}
-    children: dict[int, list[int]] = {}
-    for pid, info in known.items():
-        children.setdefault(info.ppid if info.ppid in known else 0, []).append(pid)
-    rows: list[tuple[str, str, str]] = []
-    stack = [(pid, "", "") for pid in reversed(children.get(0, []))]
-    while stack and len(rows) < rows_max:
-        pid, lead, rest = stack.pop()
-        info = known[pid]
-        rows.append((f"{lead}{pid} {words.label(info)}", _state(info), words.cost(info.usage)))
-        below_it = children.get(pid, [])
-        for at, child in enumerate(reversed(below_it)):
-            last = at == 0
-            stack.append((child, f"{rest}{'└─ ' if last else '├─ '}", f"{rest}{'   ' if last else '│  '}"))
-    widths = [max((len(row[at]) for row in rows), default=0) for at in (0, 1)]
-    lines = [f"{row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]}" for row in rows]
-    more = len(known) - len(rows)
-    return [*lines, f"... and {more} more"] if more > 0 else lines
-
-
-def _state(info: ProcessInfo) -> str:
-    if info.exit is not None and info.exit.error is not None:
-        return f"{info.state} {info.exit.error.code}"
-    waits = info.waiting_on and info.exit is None
-    return words.quoted(f"{info.state} on {', '.join(info.waiting_on)}", 60) if waits else info.state
-
-
 def _page(infos: list[ProcessInfo], *, ended: bool) -> Page:
     now = SystemClock().now()
     columns: list[tuple[str, Any]] = [
-        ("pid", _pid), ("ppid", lambda info: info.ppid or "-"), ("image", words.label), ("state", _state),
+        ("pid", _pid), ("ppid", lambda info: info.ppid or "-"), ("image", words.label), ("state", state),
         ("age", lambda info: words.age(info.created, now)), ("calls", lambda info: words.amount(info.usage.get("calls", 0))),
         ("goal", lambda info: words.quoted(info.goal, 40) if info.goal is not None else ""),
     ]  # fmt: skip
@@ -149,7 +96,7 @@ def _described(info: ProcessInfo, caps: list[Any], asks: list[Any]) -> list[str]
         for name, used in sorted(info.usage.items())
     )
     lines = [
-        f"process    {info.pid}, {words.label(info)}, {info.program}", f"state      {_state(info)}",
+        f"process    {info.pid}, {words.label(info)}, {info.program}", f"state      {state(info)}",
         f"started    {words.clock(info.created)}", f"parent     {info.ppid or 'the host'}", f"used       {usage or 'nothing'}",
     ]  # fmt: skip
     if info.goal is not None:

@@ -18,8 +18,8 @@ from agentos.shell.context import Shell, is_remote
 from agentos.shell.output import Page
 from agentos.shell.programs import load_programs
 from agentos.shell.remembered import remember_run, workspace_of
+from agentos.shell.trees import below, find
 from agentos.shell.verbs.images import is_path, load
-from agentos.shell.verbs.processes import below, find
 
 __all__ = ["run", "spawn", "wait"]
 
@@ -164,9 +164,9 @@ def _expect_runnable(shell: Shell, kernel: Any, pid: int) -> None:
     Raises:
         Invalid: `invalid.state`, a program of the tree is not registered, an application drives it, or it is paused.
     """
-    if is_remote(kernel):
+    root = None if is_remote(kernel) else kernel.core.processes.get(pid)
+    if root is None:
         return
-    root = kernel.core.processes.find(pid)
     if root.record.state == "paused":
         hint = f"`{shell.hint('resume', pid)}` lets it go on"
         raise Invalid("state", f"process {pid} is paused", hint=hint, pid=pid)

@@ -44,6 +44,14 @@ def interrupt() -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Python's own handler: a test run in the background inherits a SIGINT that is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize(("here", "there"), [(Kernel, SyncKernel), (Process, SyncProcess)])
 def test_every_method_is_there_with_its_words(here: type, there: type) -> None:
     for name, member in vars(here).items():
@@ -123,6 +131,7 @@ def open_receivers(core: Any) -> int:
     return sum(stream.statistics().open_receive_streams for stream in core.events._streams)
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_a_blocked_caller_can_always_leave_with_ctrl_c_and_the_kernel_goes_on(kernel: SyncKernel) -> None:
     process = kernel.spawn(FILES)
     later(interrupt)

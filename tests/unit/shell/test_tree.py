@@ -6,14 +6,14 @@ import pytest
 
 from agentos.errors import Invalid
 from agentos.shell import words
+from agentos.shell.trees import below, drawn
 from agentos.shell.verbs.authority import arguments
-from agentos.shell.verbs.processes import below, drawn
 from tests.unit.shell.builders import ended, process
 
 
 def test_children_hang_below_their_parents() -> None:
     infos = [process(1), ended(2, 1), process(3, 1, waiting_on=("ask 3",), state="waiting"), ended(4, 2), process(7)]
-    assert [line.split("  ")[0] for line in drawn(infos)] == ["1 job:1", "├─ 2 job:1", "│  └─ 4 job:1", "└─ 3 job:1", "7 job:1"]
+    assert [line.partition(" job:1")[0] for line in drawn(infos)] == ["1", "├─ 2", "│  └─ 4", "└─ 3", "7"]
 
 
 def test_a_wide_tree_is_cut_and_says_so() -> None:

@@ -1,0 +1,162 @@
+"""What a kernel should do, without any of what makes it hard: no journal, no scheduler, no crash. Plain dictionaries, one call at a time.
+
+Two kinds of process: hosts, whose calls the test makes itself, and workers, which obey commands that come as messages.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["Oracle", "Process", "Right"]
+
+
+@dataclass
+class Right:
+    """A capability: `space` and whether it covers every name in it, or only `x`."""
+
+    cap: int
+    pid: int
+    space: str
+    is_wide: bool
+    uses: int | None
+    parent: int | None = None
+    is_live: bool = True
+
+    def covers(self, space: str, name: str) -> bool:
+        return self.is_live and self.uses != 0 and self.space == space and (self.is_wide or name == "x")
+
+    def contains(self, space: str, is_wide: bool) -> bool:
+        return self.is_live and self.uses != 0 and self.space == space and (self.is_wide or not is_wide)
+
+
+@dataclass
+class Process:
+    """A process. A worker has commands to obey, and a question it waits for."""
+
+    pid: int
+    parent: int | None
+    is_worker: bool = False
+    is_live: bool = True
+    is_paused: bool = False
+    commands: list[tuple[Any, ...]] = field(default_factory=list)
+    log: list[Any] = field(default_factory=list)
+    question: str | None = None
+    answer: str | None = None
+    inbox: int = 0
+    forks: list[Process] = field(default_factory=list)
+
+
+class Oracle:
+    """The whole state of the world."""
+
+    def __init__(self) -> None:
+        self.processes: dict[int, Process] = {}
+        self.rights: dict[int, Right] = {}
+        self.objects: dict[tuple[str, str], list[Any]] = {}
+        self.effects: list[Any] = []
+
+    # --- processes ----------------------------------------------------------------------------------------------------------
+
+    def born(self, pid: int, parent: int | None = None, *, is_worker: bool = False) -> Process:
+        process = self.processes[pid] = Process(pid, parent, is_worker)
+        return process
+
+    def live(self, *, workers: bool | None = None) -> list[Process]:
+        return [p for p in self.processes.values() if p.is_live and (workers is None or p.is_worker is workers)]
+
+    def descends(self, pid: int, ancestor: int) -> bool:
+        above = self.processes[pid].parent
+        while above is not None:
+            if above == ancestor:
+                return True
+            above = self.processes[above].parent
+        return False
+
+    def end(self, pid: int) -> None:
+        """A process ends: its rights end with all that was derived from them, and its living ancestors keep its children."""
+        process = self.processes[pid]
+        process.is_live, process.question, process.inbox, process.is_paused = False, None, 0, False
+        for right in [right for right in self.rights.values() if right.pid == pid]:
+            self.revoke(right.cap)
+        for child in self.processes.values():
+            if child.parent == pid:
+                child.parent = process.parent
+
+    def kill(self, pid: int) -> None:
+        for process in self.live():
+            if self.descends(process.pid, pid):
+                process.is_live = False
+        for process in [p for p in self.processes.values() if not p.is_live] + [self.processes[pid]]:
+            self.end(process.pid)
+
+    # --- rights -------------------------------------------------------------------------------------------------------------
+
+    def mint(self, cap: int, pid: int, space: str, is_wide: bool, uses: int | None) -> None:
+        self.rights[cap] = Right(cap, pid, space, is_wide, uses)
+
+    def may_derive(self, parent: Right, space: str, is_wide: bool, uses: int | None) -> bool:
+        if not parent.contains(space, is_wide):
+            return False
+        return parent.uses is None or (uses is not None and uses <= parent.uses)
+
+    def derive(self, cap: int, parent: Right, pid: int, is_wide: bool, uses: int | None) -> None:
+        if parent.uses is not None:
+            assert uses is not None
+            parent.uses -= uses
+        self.rights[cap] = Right(cap, pid, parent.space, is_wide, uses, parent.cap)
+
+    def revoke(self, cap: int) -> int:
+        """End a right and all derived from it; what is left of counted uses goes back to a live parent. Returns how many ended."""
+        ended = sum(self.revoke(right.cap) for right in list(self.rights.values()) if right.parent == cap)
+        right = self.rights[cap]
+        if not right.is_live:
+            return ended
+        right.is_live = False
+        parent = self.rights.get(right.parent or 0)
+        if parent is not None and parent.is_live and parent.uses is not None and right.uses:
+            parent.uses += right.uses
+        return ended + 1
+
+    def covering(self, pid: int, space: str, name: str) -> list[Right]:
+        return [right for right in self.rights.values() if right.pid == pid and right.covers(space, name)]
+
+    # --- calls --------------------------------------------------------------------------------------------------------------
+
+    def put(self, right: Right, space: str, name: str, value: Any) -> None:
+        if right.uses is not None:
+            right.uses -= 1
+        self.objects.setdefault((space, name), []).append(value)
+
+    def obey(self, process: Process) -> None:
+        """Let a worker do whatever it can do now."""
+        while process.is_live and not process.is_paused:
+            if process.question is not None:
+                if process.answer is None:
+                    return
+                process.log.append(process.answer)
+                process.question = process.answer = None
+            elif process.commands:
+                self._do(process, *process.commands.pop(0))
+            else:
+                return
+
+    def _do(self, process: Process, what: str, *args: Any) -> None:
+        if what == "note":
+            process.log.append(args[0])
+        elif what == "effect":
+            self.effects.append(args[0])
+        elif what == "send":
+            target = self.processes[args[0]]
+            process.log.append("sent" if target.is_live else "invalid.state")
+            target.inbox += target.is_live
+        elif what == "ask":
+            process.question = args[0]
+        elif what == "fork":
+            child = Process(0, process.pid, is_worker=True)
+            process.forks.append(child)
+            process.log.append("forked")
+        elif what == "exit":
+            self.end(process.pid)
+        else:
+            assert what == "save"
