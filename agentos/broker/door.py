@@ -244,6 +244,8 @@ class Door:
             self.settle_belongings(call, permit.labels, changes)
         row = call.row("call", "done", core.clock.now())
         row.result = encoded
+        if call.op.name == "proc.save":
+            row.args = b""  # the record keeps the state, as a tree that shares what did not change
         reached("done.before")
         process.last_seq = core.append(row, changes)
         reached("done.appended")
@@ -319,7 +321,8 @@ class Door:
         except AgentOSError as error:
             raise self.fail(call, error) from None
         finally:
-            core.scheduler.resume(process)
+            if not waiting.woken:
+                core.scheduler.resume(process)
             core.scheduler.wakes(process)
         if call.is_over:
             raise ProcessEnded

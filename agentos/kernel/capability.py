@@ -107,9 +107,11 @@ class CapTable:
             Denied: `denied.capability`, none contains it; the message is that of the nearest one.
         """
         refusal: Denied | None = None
-        for cap in giver.by_op.get(min(wanted.ops), ()):
-            if not cap.is_live(now):
-                continue
+        held = [cap for cap in giver.by_op.get(min(wanted.ops), ()) if cap.is_live(now)]
+        for cap in held:
+            if cap.spec.text == wanted.text:
+                return cap
+        for cap in held:
             try:
                 cap.spec.narrow(wanted)
             except Denied as error:

@@ -64,7 +64,7 @@ class Core:
         self.timers = TimerTable()
         self.slots: dict[str, Slots] = {}
         self.scheduler = Scheduler(self._run, self.unwind, self._slow)
-        self.waits = WaitTable(self.scheduler.ready, self._past_deadline)
+        self.waits = WaitTable(self.scheduler.ready, self._past_deadline, self.scheduler.resume)
         self.caps = CapTable(store.max_key(CapRecord) + 1)
         self.asks = AskTable(store.max_key(AskRecord) + 1)
         self.mail = MailTable(store.max_key(MessageRecord) + 1)
@@ -99,11 +99,22 @@ class Core:
             self.scheduler.resume(process)
             self.end_effect()
 
-    def park_waiting(self) -> None:
-        """Unwind every process all of whose calls wait, so that the store knows what each waits for: before the kernel closes."""
+    def write_waits(self) -> None:
+        """Write down what each process that keeps its task waits for, before the kernel closes: it is what `ps` shows then.
+
+        Such a process runs again at the next open, which is cheap and tells at once whether its program still repeats itself.
+        """
         for process in self.processes:
-            if process.running and process.scope is not None and process.waiting >= process.branches > 0 and not process.unwinding:
-                self.unwind(process)
+            if process.running and not process.unwinding and process.waiting >= process.branches > 0:
+                self.note(process.pid, "waits", changes=(self._waits_change(process, self.waits.union(process), parked=False),))
+
+    def _waits_change(self, process: AgentProcess, union: tuple[Any, ...], *, parked: bool) -> Change:
+        record = process.record
+        replaced = record.seq
+        record.waits = encode([*union, parked])
+        if record.state != "paused":
+            record.state = "waiting"
+        return Change(record, replaced)
 
     def new_pid(self) -> int:
         """Return the next pid; pids are never used again."""
@@ -150,16 +161,12 @@ class Core:
         if process.host_calls or any(call.event is not None and call.event.is_set() for call in process.open_calls):
             return  # the host uses it, or a reason to go on has come and its task runs next
         assert process.waiting >= process.branches > 0, "only a waiting process is unwound, never a running effect"
-        record = process.record
-        replaced = record.seq
         union = self.waits.union(process)
-        record.waits = encode(union)
-        if record.state != "paused":
-            record.state = "waiting"
+        change = self._waits_change(process, union, parked=True)
         process.unwinding = True
         parked = OpenCall(process, "", *union)
         parked.parked = tuple(call.number for call in process.open_calls)
-        self.note(process.pid, "parked", changes=(Change(record, replaced),))
+        self.note(process.pid, "parked", changes=(change,))
         self.waits.enter(parked)
         process.scope.cancel()
 

@@ -151,6 +151,8 @@ def _common(spec: CapSpec, bound: list[CapSpec], image: AgentImage) -> list[CapS
     That is the grant where one request contains it, else, op by op, the requests that it contains. Counted uses are never multiplied:
     a grant that would have to be cut into several is refused.
     """
+    if any(spec.text == allowed.text for allowed in bound):
+        return [spec]
     whole = next((found for allowed in bound if (found := _contained(spec, allowed)) is not None), None)
     if whole is not None:
         return [whole]

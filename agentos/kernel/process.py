@@ -174,7 +174,7 @@ class Cap:
 class OpenCall:
     """One call that waits, or (with `event` None) one unwound process that waits for all its calls' reasons at once."""
 
-    __slots__ = ("doing", "due", "event", "interrupted", "number", "parked", "process", "waits")
+    __slots__ = ("doing", "due", "event", "interrupted", "number", "parked", "process", "waits", "woken")
 
     def __init__(self, process: AgentProcess, number: str, waits: Iterable[Wait], due: float | None, doing: str) -> None:
         self.process = process
@@ -184,6 +184,7 @@ class OpenCall:
         self.doing = doing
         self.event: anyio.Event | None = None
         self.interrupted = False
+        self.woken = False
         self.parked: tuple[str, ...] = ()  # numbers of the calls of an unwound process
 
 

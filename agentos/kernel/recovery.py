@@ -157,9 +157,9 @@ def _resume(core: Core, process: AgentProcess) -> None:
     if record.state != "waiting" or not record.waits or process.last_seq > record.seq:
         core.scheduler.ready(process)
         return
-    waits, due, doing = decode(record.waits)
+    waits, due, doing, was_parked = decode(record.waits)
     parked = OpenCall(process, "", [tuple(wait) for wait in waits], due, doing)
-    if any(_has_come(core, wait) for wait in parked.waits):
+    if not was_parked or any(_has_come(core, wait) for wait in parked.waits):
         core.scheduler.ready(process)
         return
     core.waits.enter(parked)

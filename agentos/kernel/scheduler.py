@@ -40,7 +40,7 @@ __all__ = ["Scheduler"]
 
 log = logging.getLogger("agentos.kernel")
 STALL_S = 0.005
-_SLICE_LEAST_S = 0.0002  # many active processes share the loop in short slices, so that a round of all of them stays short
+TURNS_PER_ROUND = 8  # processes whose slice was over that go on in one round of the event loop
 
 
 class Scheduler:
@@ -68,6 +68,9 @@ class Scheduler:
         self._resident: dict[AgentProcess, None] = {}
         self._tick = count()
         self._floor = 0.0
+        self._turns: deque[anyio.Event] = deque()
+        self._turn_wanted = anyio.Event()
+        self._yielding = 0
         self._charges = 0
         self._work = anyio.Event()
         self._held_back = anyio.Event()
@@ -107,6 +110,7 @@ class Scheduler:
     async def run(self, tasks: TaskGroup) -> None:
         """Start ready processes for ever, each as a task of `tasks`."""
         tasks.start_soon(self._release_stalled)
+        tasks.start_soon(self._go_round)
         while True:
             await self._work.wait()
             self._work = anyio.Event()
@@ -137,6 +141,7 @@ class Scheduler:
         tasks.start_soon(self._run, process)
 
     async def _run(self, process: AgentProcess) -> None:
+        process.slice_start = time.perf_counter()
         with anyio.CancelScope() as scope:
             process.scope = scope
             try:
@@ -165,7 +170,7 @@ class Scheduler:
             self._catch_up(tree)
             self._enter(tree)
         now = time.perf_counter()
-        if now - process.slice_start > max(SLICE_S / self.active, _SLICE_LEAST_S):
+        if now - process.slice_start > SLICE_S:
             return True
         return virtual - self._floor > FAIR_LEAD_CALLS * tree.share and self._leads(tree)
 
@@ -178,7 +183,7 @@ class Scheduler:
         if not self._leads(tree):
             if self._held:
                 self._release()
-            await anyio.lowlevel.checkpoint()  # it stays active: others do not get ahead of it for being polite
+            await self._yield()
             process.slice_start = time.perf_counter()
             return
         self.suspend(process)
@@ -188,11 +193,39 @@ class Scheduler:
         try:
             await event.wait()
         finally:
-            if not event.is_set():
+            if not event.is_set() and any(entry[3] is event for entry in self._held):
                 self._held = [entry for entry in self._held if entry[3] is not event]
                 heapq.heapify(self._held)
                 self._activate(tree)
             process.slice_start = time.perf_counter()
+
+    async def _yield(self) -> None:
+        """Go on in a later round of the loop. The tree stays active, so nobody gets ahead of it; its slot is free for one that is ready."""
+        event = anyio.Event()
+        self._queue_turn(event)
+        self.active -= 1
+        self._yielding += 1
+        if self._ready:
+            self._work.set()
+        try:
+            await event.wait()
+        finally:
+            self._yielding -= 1
+            self.active += 1
+
+    def _queue_turn(self, event: anyio.Event) -> None:
+        self._turns.append(event)
+        self._turn_wanted.set()
+
+    async def _go_round(self) -> None:
+        """Let a few go on in each round of the loop, so that a round stays short however many compute."""
+        while True:
+            await self._turn_wanted.wait()
+            self._turn_wanted = anyio.Event()
+            while self._turns:
+                for _ in range(min(len(self._turns), TURNS_PER_ROUND)):
+                    self._turns.popleft().set()
+                await anyio.lowlevel.checkpoint()
 
     def suspend(self, process: AgentProcess) -> None:
         """The process stops running code: it waits for the disk, a device or a reason to wake."""
@@ -214,7 +247,7 @@ class Scheduler:
     @property
     def is_quiet(self) -> bool:
         """True when no process is ready, held back or runs code."""
-        return self.active == 0 and not self._ready and not self._held
+        return self.active == 0 and not self._ready and not self._held and not self._yielding
 
     async def quiet(self) -> None:
         """Wait until no process is ready or runs code (effects and timers may still be under way)."""
@@ -290,7 +323,7 @@ class Scheduler:
             if virtual - self._floor > FAIR_LEAD_CALLS * tree.share:
                 break
             heapq.heappop(self._held)
-            event.set()
+            self._queue_turn(event)
             self._activate(tree)  # at once: until it runs, the others may not get ahead of it again
 
     async def _release_stalled(self) -> None:

@@ -21,6 +21,8 @@ from agentos.kernel.process import AgentProcess, OpenCall
 
 __all__ = ["WaitTable"]
 
+_Told = Callable[[AgentProcess], None]
+
 
 class WaitTable:
     """Wait -> the calls that wait for it, and the timers among them in order of due time.
@@ -28,11 +30,13 @@ class WaitTable:
     Args:
         make_ready: Called with a process that was unwound and has a reason to run again.
         past_deadline: Called with a process whose deadline has come.
+        wake_task: Called with a process one of whose waiting tasks is about to run.
     """
 
-    def __init__(self, make_ready: Callable[[AgentProcess], None], past_deadline: Callable[[AgentProcess], None]) -> None:
+    def __init__(self, make_ready: _Told, past_deadline: _Told, wake_task: _Told) -> None:
         self._make_ready = make_ready
         self._past_deadline = past_deadline
+        self._wake_task = wake_task
         self._by_wait: dict[Wait, dict[OpenCall, None]] = {}
         self._watchers: dict[Wait, anyio.Event] = {}
         self._due: list[tuple[float, int, OpenCall]] = []
@@ -163,7 +167,10 @@ class WaitTable:
     def wake_call(self, call: OpenCall) -> None:
         """Wake one call: its task, or its process when that was unwound."""
         if call.event is not None:
-            call.event.set()
+            if not call.event.is_set():
+                call.event.set()
+                call.woken = True
+                self._wake_task(call.process)  # it counts as active from now on: the kernel is not idle
         else:
             self.leave(call)
             self._make_ready(call.process)

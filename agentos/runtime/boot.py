@@ -153,7 +153,7 @@ class Open:
         try:
             with anyio.CancelScope(shield=True), anyio.move_on_after(self._grace_s):
                 await core.effects_over()
-            core.park_waiting()
+            core.write_waits()
             self._tasks.cancel_scope.cancel()
             await self._end_tasks()
         finally:

@@ -6,7 +6,7 @@ control socket. Not here: authority of any kind. Who may open the socket is the 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -79,10 +79,13 @@ class Connect:
         self._link.start(self._tasks)
         return RemoteKernel(self._link)
 
-    async def __aexit__(
+    def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    ) -> Awaitable[None]:
         """Close the connection or the store. What still waits for the kernel is cancelled there."""
+        return self._leave()
+
+    async def _leave(self) -> None:
         if self._view is not None:
             self._view.close()
         if self._link is not None:

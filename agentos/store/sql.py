@@ -15,7 +15,9 @@ from agentos.store.tables import Table
 
 __all__ = ["ROWS_PER_STATEMENT_MAX", "close_versions", "fill", "insert_rows", "size_for"]
 
-_SIZES: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+_SIZES: Final[tuple[int, ...]] = (
+    *range(1, 9), *range(10, 33, 2), *range(36, 65, 4), *range(72, 129, 8), *range(144, 257, 16), *range(288, 513, 32),
+)  # fmt: skip
 ROWS_PER_STATEMENT_MAX: Final = _SIZES[-1]
 
 

@@ -216,6 +216,7 @@ async def test_a_program_that_changed_is_stopped_with_a_difference_and_nobody_el
         await kernel.spawn(image("listener"))
         await kernel.run_until_idle(5)
     async with opened(tmp_path, programs=[versioned(changed)]) as kernel:
+        await kernel.process(1).send("go on")
         exit_ = await kernel.process(1).wait(5)
         assert (exit_.state, exit_.error and exit_.error.code) == ("failed", "invalid.state")
         assert told in str(exit_.error)
