@@ -185,7 +185,9 @@ class CapTable:
         if cached is not None:
             return cached
         for cap in process.by_op.get(op.name, ()):
-            if (cap.is_live(now) or (cap.cap == paid and not 0 < cap.record.expires <= now)) and cap.spec.covers(op, resources, args):
+            if (cap.is_live(now) or (cap.cap == paid and not 0 < cap.record.expires <= now)) and cap.spec.covers(
+                op, resources, args
+            ):
                 if cap.is_plain:
                     process.cover_cache[key] = cap
                 return cap

@@ -158,7 +158,11 @@ def _common(spec: CapSpec, bound: list[CapSpec], image: AgentImage) -> list[CapS
         return [whole]
     common = [one for part in spec.split() for one in _common_part(part, bound, image)]
     if len(common) > 1 and spec.uses is not None:
-        raise Denied("capability", f"`{spec.text}` counts uses over what are several requests of `{image.ref}`", hint="grant each by itself")
+        raise Denied(
+            "capability",
+            f"`{spec.text}` counts uses over what are several requests of `{image.ref}`",
+            hint="grant each by itself",
+        )
     return common
 
 

@@ -29,6 +29,7 @@ import anyio
 import anyio.lowlevel
 
 from agentos.abi.limits import ACTIVE_MAX, FAIR_LEAD_CALLS, RESIDENT_WAITING_MAX, SLICE_S, STEP_LOG_S
+from agentos.kernel.turns import Turns
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
@@ -40,7 +41,6 @@ __all__ = ["Scheduler"]
 
 log = logging.getLogger("agentos.kernel")
 STALL_S = 0.005
-TURNS_PER_ROUND = 8  # processes whose slice was over that go on in one round of the event loop
 
 
 class Scheduler:
@@ -68,8 +68,7 @@ class Scheduler:
         self._resident: dict[AgentProcess, None] = {}
         self._tick = count()
         self._floor = 0.0
-        self._turns: deque[anyio.Event] = deque()
-        self._turn_wanted = anyio.Event()
+        self._turns = Turns()
         self._yielding = 0
         self._charges = 0
         self._work = anyio.Event()
@@ -110,7 +109,7 @@ class Scheduler:
     async def run(self, tasks: TaskGroup) -> None:
         """Start ready processes for ever, each as a task of `tasks`."""
         tasks.start_soon(self._release_stalled)
-        tasks.start_soon(self._go_round)
+        tasks.start_soon(self._turns.run)
         while True:
             await self._work.wait()
             self._work = anyio.Event()
@@ -201,31 +200,15 @@ class Scheduler:
 
     async def _yield(self) -> None:
         """Go on in a later round of the loop. The tree stays active, so nobody gets ahead of it; its slot is free for one that is ready."""
-        event = anyio.Event()
-        self._queue_turn(event)
         self.active -= 1
         self._yielding += 1
         if self._ready:
             self._work.set()
         try:
-            await event.wait()
+            await self._turns.wait()
         finally:
             self._yielding -= 1
             self.active += 1
-
-    def _queue_turn(self, event: anyio.Event) -> None:
-        self._turns.append(event)
-        self._turn_wanted.set()
-
-    async def _go_round(self) -> None:
-        """Let a few go on in each round of the loop, so that a round stays short however many compute."""
-        while True:
-            await self._turn_wanted.wait()
-            self._turn_wanted = anyio.Event()
-            while self._turns:
-                for _ in range(min(len(self._turns), TURNS_PER_ROUND)):
-                    self._turns.popleft().set()
-                await anyio.lowlevel.checkpoint()
 
     def suspend(self, process: AgentProcess) -> None:
         """The process stops running code: it waits for the disk, a device or a reason to wake."""
@@ -323,7 +306,7 @@ class Scheduler:
             if virtual - self._floor > FAIR_LEAD_CALLS * tree.share:
                 break
             heapq.heappop(self._held)
-            self._queue_turn(event)
+            self._turns.queue(event)
             self._activate(tree)  # at once: until it runs, the others may not get ahead of it again
 
     async def _release_stalled(self) -> None:

@@ -130,7 +130,8 @@ def _is_inherited(head: Row, args: dict[str, Any], pid: int) -> bool:
         return False
     recorded, made = decode(head.args), plain(args)
     return recorded.keys() == made.keys() and all(
-        recorded[name] == value or _in_own(recorded[name], head.pid) == _in_own(value, pid) != "" for name, value in made.items()
+        recorded[name] == value or _in_own(recorded[name], head.pid) == _in_own(value, pid) != ""
+        for name, value in made.items()
     )
 
 

@@ -127,7 +127,11 @@ class CapSpec:
         )
         if (uses, ttl_s, depth) == (narrowed.uses, narrowed.ttl_s, narrowed.depth):
             return narrowed
-        return named(replace(narrowed, uses=None if uses is None else int(uses), ttl_s=ttl_s, depth=None if depth is None else int(depth)))
+        return named(
+            replace(
+                narrowed, uses=None if uses is None else int(uses), ttl_s=ttl_s, depth=None if depth is None else int(depth)
+            )
+        )
 
     def split(self) -> list[CapSpec]:
         """Return one capability per op, which together cover what this one does; counted uses belong to the whole and keep it whole."""

@@ -98,10 +98,10 @@ class Open:
         await self._tasks.__aenter__()
         try:
             await self._start(store)
-        except BaseException as error:
+        except BaseException:
             self._tasks.cancel_scope.cancel()
             try:
-                await self._tasks.__aexit__(type(error), error, error.__traceback__)
+                await self._end_tasks()  # noqa: ASYNC102 - every task was just cancelled; this waits for no more than their ends
             finally:
                 self._close()
             raise

@@ -298,7 +298,9 @@ def _check_answer(core: Core, record: AskRecord, answer: Answer) -> None:
     try:
         op.restore(plain(answer.value))
     except ValueError as error:
-        raise Invalid("argument", f"`{op.name}` does not return that: {error}", hint="give the result it had", field="value") from error
+        raise Invalid(
+            "argument", f"`{op.name}` does not return that: {error}", hint="give the result it had", field="value"
+        ) from error
 
 
 def _past(core: Core, since: int) -> Iterable[Event]:

@@ -21,7 +21,7 @@ from agentos.abi.records import MessageRecord
 from agentos.runtime.kernel import Kernel
 from agentos.testing import Ledger
 from tests.builders import crash, live, opened, refused
-from tests.model.oracle import Oracle, Process, Right
+from tests.model.oracle import Oracle, Right
 
 SPACES = st.sampled_from(["a", "b"])
 NAMES = st.sampled_from(["x", "y"])
@@ -120,7 +120,11 @@ class KernelMachine(RuleBasedStateMachine):
         """Give the oracle's forked workers the pids they got, in the order in which they were forked."""
         infos = sorted(self.do(self.kernel.ps, all=True), key=lambda info: info.pid)
         for parent in list(self.oracle.processes.values()):
-            new = [info.pid for info in infos if info.ppid == parent.pid and info.pid not in self.oracle.processes and info.program == "python"]
+            new = [
+                info.pid
+                for info in infos
+                if info.ppid == parent.pid and info.pid not in self.oracle.processes and info.program == "python"
+            ]
             for child, pid in zip(parent.forks, new, strict=True):
                 child.pid = pid
                 child.parent = child.parent if parent.is_live else parent.parent
@@ -182,7 +186,9 @@ class KernelMachine(RuleBasedStateMachine):
     @precondition(lambda self: self._rights())
     def derive(self, pick: int, other: int, is_wide: bool, uses: int | None) -> None:
         parent, to = _one(self._rights(), pick), _one(self.oracle.live(), other)
-        call = self.kernel.process(parent.pid).call("cap.derive", cap=parent.cap, text=_text(parent.space, is_wide, uses), to=to.pid)
+        call = self.kernel.process(parent.pid).call(
+            "cap.derive", cap=parent.cap, text=_text(parent.space, is_wide, uses), to=to.pid
+        )
         reaches = to.pid == parent.pid or self.oracle.descends(to.pid, parent.pid)
         if reaches and self.oracle.may_derive(parent, parent.space, is_wide, uses):
             self.oracle.derive(self.do(lambda: call), parent, to.pid, is_wide, uses)
@@ -268,7 +274,9 @@ class KernelMachine(RuleBasedStateMachine):
         assert asked == {(p.pid, p.question) for p in oracle.live() if p.question and not p.answer}
         assert sorted(entry["value"] for entry in Ledger.read(self.folder / "ledger")) == sorted(oracle.effects)
         unread = [record.pid for record in self.do(self._messages) if record.channel == "in"]
-        assert {pid: unread.count(pid) for pid in infos if unread.count(pid)} == {p.pid: p.inbox for p in oracle.live() if p.inbox}
+        assert {pid: unread.count(pid) for pid in infos if unread.count(pid)} == {
+            p.pid: p.inbox for p in oracle.live() if p.inbox
+        }
         for process in oracle.live(workers=True):
             assert self._read(f"proc/{process.pid}", "log", []) == process.log
         for (space, name), values in oracle.objects.items():

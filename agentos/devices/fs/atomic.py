@@ -122,9 +122,9 @@ def replace(slot: Slot, temp: str, data: bytes, before: os.stat_result | None, *
         with suppress(OSError):
             os.unlink(temp, dir_fd=slot.folder)
         if isinstance(error, FileExistsError):
-            raise exists(slot.path, "path") from error
+            raise exists(slot.path, "path") from error  # noqa: ASYNC104 - an OSError, not a cancellation
         if isinstance(error, OSError):
-            raise translate(error, slot.path) from error
+            raise translate(error, slot.path) from error  # noqa: ASYNC104 - an OSError, not a cancellation
         raise
     reached("fs.write.renamed")
     try:

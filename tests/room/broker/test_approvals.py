@@ -79,7 +79,7 @@ async def test_edited_arguments_are_decided_again_and_are_what_happens(tmp_path:
     ledger = Ledger(tmp_path / "ledger")
     policy = ASK + '\ndeny ledger.keyed when value == "evil"'
     async with opened(devices={"ledger": ledger.device}, policy=policy) as kernel, anyio.create_task_group() as tasks:
-        process = await host(kernel, "ledger.keyed when value in [\"big\", \"small\", \"evil\"]")
+        process = await host(kernel, 'ledger.keyed when value in ["big", "small", "evil"]')
         for edit in ("small", "evil", "other"):
             call = Later(process.call("ledger.keyed", value="big"))
             tasks.start_soon(call.run)
@@ -198,7 +198,10 @@ async def test_the_last_use_is_used_by_one_of_two_calls_that_wait_for_a_slot(tmp
 
 
 async def test_nobody_answering_in_time_is_a_denial() -> None:
-    async with opened(policy='policy "p"\nask obj.put any * timeout 30m', clock=FakeClock()) as kernel, anyio.create_task_group() as tasks:
+    async with (
+        opened(policy='policy "p"\nask obj.put any * timeout 30m', clock=FakeClock()) as kernel,
+        anyio.create_task_group() as tasks,
+    ):
         process = await host(kernel)
         call = Later(process.call("obj.put", value=1, name="x"))
         tasks.start_soon(call.run)

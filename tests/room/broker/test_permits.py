@@ -140,7 +140,7 @@ async def test_stored_data_imports_nothing_and_grants_nothing() -> None:
     async with opened() as kernel:
         image = agentos.Image.program("os.system", capabilities=["fs.read /**"])
         process = await kernel.spawn(image, grant=())
-        exit = await process.wait(5)
-        assert (exit.state, exit.error and exit.error.code) == ("failed", "invalid.state")
+        ended = await process.wait(5)
+        assert (ended.state, ended.error and ended.error.code) == ("failed", "invalid.state")
         visible = await kernel.spawn(agentos.Image.host(tools=["fs.*"]))
         assert await refused(visible.call("fs.read", path="/x")) == "denied.capability"

@@ -113,7 +113,9 @@ async def test_the_rows_of_parallel_host_calls_are_their_own() -> None:
         process = await host(kernel)
         outcomes = await process.calls([("obj.put", {"value": n, "name": f"n{n}"}) for n in range(100)])
         by_seq = {row.seq: row for row in rows(kernel, process.pid)}
-        assert [by_seq[outcome.seq].resource for outcome in outcomes if outcome.seq] == [f"proc/{process.pid}/n{n}" for n in range(100)]
+        assert [by_seq[outcome.seq].resource for outcome in outcomes if outcome.seq] == [
+            f"proc/{process.pid}/n{n}" for n in range(100)
+        ]
 
 
 async def test_the_chain_of_a_busy_journal_verifies(tmp_path: Path) -> None:

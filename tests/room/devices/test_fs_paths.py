@@ -275,3 +275,36 @@ def test_a_workspace_that_is_missing_is_refused(tmp_path: Path) -> None:
         FileSystem({"/": (tmp_path / "nothing", False)})
     with pytest.raises(Invalid, match="no mount `/`"):
         FileSystem({})
+
+
+async def test_beneath_the_mount_and_decided_is_opened(tmp_path: Path) -> None:
+    """INVARIANT beneath-the-mount and decided-is-opened: what is opened is what was decided, and it lies in the mount."""
+    (tmp_path / "work/inside").mkdir(parents=True)
+    (tmp_path / "outside").write_text("secret")
+    (tmp_path / "work/inside/a").write_text("a")
+    (tmp_path / "work/way").symlink_to("inside")
+    (tmp_path / "work/out").symlink_to("../outside")
+    files = FileSystem({"/": (tmp_path / "work", False)})
+    door = Door(files.syscalls())
+    assert await door("fs.read", path="/way/a") == "a"
+    assert door.rechecked[-1][1] == "/inside/a"
+    with pytest.raises(Denied):
+        await door("fs.read", path="/out")
+    files.close()
+
+
+async def test_kept_before_gone(door: Door, root: Path) -> None:
+    (root / "folder").mkdir()
+    (root / "folder/a").write_text("precious")
+    seen: list[bool] = []
+    keep = door._keep
+
+    async def watching(data: bytes) -> str:
+        seen.append((root / "folder/a").exists())
+        return await keep(data)
+
+    door._keep = watching  # type: ignore[method-assign]
+    await door("fs.delete", path="/folder", recursive=True)
+    assert seen[0] is True, "the content was kept while the file was still there"
+    assert b"precious" in door.kept.values()
+    assert not (root / "folder").exists()

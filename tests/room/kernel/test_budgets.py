@@ -100,7 +100,7 @@ async def test_a_process_past_its_time_fails_with_a_timeout(tmp_path: Path) -> N
             assert process.info.state == "waiting"
             advance(kernel, 1)
             exits = [await process.wait(5), await driven.wait(5)]
-            assert [(exit.state, exit.error and exit.error.code) for exit in exits] == [("failed", "unavailable.timeout")] * 2
+            assert [(ended.state, ended.error and ended.error.code) for exit in exits] == [("failed", "unavailable.timeout")] * 2
 
 
 async def test_time_runs_on_while_the_kernel_is_closed(tmp_path: Path) -> None:
@@ -109,9 +109,9 @@ async def test_time_runs_on_while_the_kernel_is_closed(tmp_path: Path) -> None:
         process = await host(kernel, budget={"wall_s": 60})
     clock.advance(3600)
     async with opened(tmp_path / "a.db", clock=clock) as kernel:
-        exit = await kernel.process(process.pid).wait(5)
-        assert exit.error is not None
-        assert exit.error.code == "unavailable.timeout"
+        ended = await kernel.process(process.pid).wait(5)
+        assert ended.error is not None
+        assert ended.error.code == "unavailable.timeout"
 
 
 async def test_no_descendant_outlives_the_time_of_its_ancestors() -> None:
@@ -130,14 +130,23 @@ async def test_usage_is_exact_after_a_reopen_whatever_the_calls_came_to(tmp_path
         top, leaf = await family(kernel, None, None)
         await kernel.grant(leaf.pid, "ledger.*, proc.signal")
         await spend(top, 3)
-        await leaf.calls([("ledger.keyed", {"value": "x"}), ("ledger.once", {"value": "x", "fail": True}), ("no.op", {}), ("obj.get", {"name": "gone"})])
+        await leaf.calls(
+            [
+                ("ledger.keyed", {"value": "x"}),
+                ("ledger.once", {"value": "x", "fail": True}),
+                ("no.op", {}),
+                ("obj.get", {"name": "gone"}),
+            ]
+        )
         await leaf.calls([("proc.signal", {"pid": top.pid, "signal": "kill"}), ("fs.read", {"path": "x"}), ("obj.get", {})])
         used = [process.usage["calls"] for process in (top, leaf)]
     async with opened(tmp_path / "a.db", **options) as kernel:
         assert [kernel.process(process.pid).usage["calls"] for process in (top, leaf)] == used
 
 
-async def test_usage_is_exact_when_a_call_was_open_while_the_account_was_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_usage_is_exact_when_a_call_was_open_while_the_account_was_written_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import anyio
 
     monkeypatch.setattr("agentos.kernel.budget.SNAPSHOT_CALLS", 10)

@@ -114,7 +114,10 @@ async def test_a_failing_spawn_leaves_nothing_behind(tmp_path: Path) -> None:
         image = agentos.Image.host("worker")
         grant = ["obj.put box/** uses 2", "obj.get other/**"]
         assert await refused(kernel.spawn(image, parent=parent, grant=grant)) == "denied.capability"
-        assert await refused(kernel.spawn(image, parent=parent, grant=["obj.put box/** uses 4", "obj.put box/** uses 2"])) == "denied.capability"
+        assert (
+            await refused(kernel.spawn(image, parent=parent, grant=["obj.put box/** uses 4", "obj.put box/** uses 2"]))
+            == "denied.capability"
+        )
         assert sorted(await uses(parent), key=str) == [5, None]
         assert [info.pid for info in await kernel.ps()] == [parent.pid]
         assert len(live(kernel, CapRecord)) == 2
@@ -156,7 +159,10 @@ async def test_a_revoked_capability_stays_revoked_after_a_reopen(tmp_path: Path)
         process = await host(kernel, "obj.* box/**")
         await kernel.revoke(await only(process))
     async with opened(tmp_path / "a.db") as kernel:
-        assert await refused(kernel.process(process.pid).call("obj.put", value=1, name="x", namespace="box")) == "denied.capability"
+        assert (
+            await refused(kernel.process(process.pid).call("obj.put", value=1, name="x", namespace="box"))
+            == "denied.capability"
+        )
 
 
 async def test_an_expired_capability_covers_nothing_and_grants_nothing(tmp_path: Path) -> None:
@@ -265,9 +271,9 @@ async def test_approving_that_a_process_may_ask_for_a_right_is_not_the_right() -
         assert (ask.kind, second.kind) == ("approval", "capability")
         assert await process.caps() == []
         await kernel.answer(second.id, "deny", by="me")
-        exit = await process.wait(5)
-        assert exit.error is not None
-        assert exit.error.code == "denied.human"
+        ended = await process.wait(5)
+        assert ended.error is not None
+        assert ended.error.code == "denied.human"
         assert not live(kernel, CapRecord)
 
 

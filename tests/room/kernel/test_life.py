@@ -34,15 +34,15 @@ async def test_a_program_exits_with_what_it_returns_or_raises() -> None:
     async with opened() as kernel:
         process = await started(kernel, returns, goal="win")
         assert (await process.wait(5)).value == {"pid": process.pid, "goal": "win", "args": {}}
-        exit = await (await started(kernel, raises)).wait(5)
-        assert (exit.state, exit.error and (exit.error.code, exit.error.type, exit.error.message)) == (
+        ended = await (await started(kernel, raises)).wait(5)
+        assert (ended.state, ended.error and (ended.error.code, ended.error.type, ended.error.message)) == (
             "failed", ("exception", "ValueError", "no way"),
         )  # fmt: skip
-        exit = await (await started(kernel, denied)).wait(5)
-        assert exit.error is not None
-        assert exit.error.code == "denied.capability"
-        exit = await (await started(kernel, odd)).wait(5)
-        assert (exit.state, exit.error and exit.error.code) == ("failed", "invalid.argument")
+        ended = await (await started(kernel, denied)).wait(5)
+        assert ended.error is not None
+        assert ended.error.code == "denied.capability"
+        ended = await (await started(kernel, odd)).wait(5)
+        assert (ended.state, ended.error and ended.error.code) == ("failed", "invalid.argument")
         assert (await (await started(kernel, exits)).wait(5)).value == {"early": True}
 
 

@@ -143,9 +143,9 @@ async def test_a_wait_for_a_message_times_out_when_it_said_also_after_a_reopen(t
         await settled(kernel)
         assert process.info.state == "waiting"
         advance(kernel, 1)
-        exit = await process.wait(5)
-        assert exit.error is not None
-        assert exit.error.code == "unavailable.timeout"
+        ended = await process.wait(5)
+        assert ended.error is not None
+        assert ended.error.code == "unavailable.timeout"
         assert not live(kernel, TimerRecord)
 
 

@@ -16,9 +16,9 @@ pytestmark = pytest.mark.anyio
 
 
 async def result_of(kernel: Any, function: Any, *grant: str, **options: Any) -> Any:
-    exit = await (await started(kernel, function, *grant, **options)).wait(10)
-    assert exit.error is None, exit.error
-    return exit.value
+    ended = await (await started(kernel, function, *grant, **options)).wait(10)
+    assert ended.error is None, ended.error
+    return ended.value
 
 
 async def test_values_come_in_order_and_branches_are_numbered_by_gather_branch_and_call() -> None:

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 import agentos
-from agentos.runtime.kernel import Kernel
 from agentos.testing import Ledger
 from tests.builders import alive, crashing, host, opened, refused, rows, settled, started
 
@@ -102,11 +101,11 @@ async def test_a_program_that_does_not_repeat_itself_stops_with_a_difference(kin
         other = await host(kernel)
         await settled(kernel)
     async with await reopened(tmp_path / "a.db", changed, "work", **options) as kernel:
-        exit = await kernel.process(process.pid).wait(5)
-        assert (exit.state, exit.error and exit.error.code) == ("failed", "invalid.state")
-        assert exit.error is not None
-        assert "call 1" in exit.error.message
-        assert said in exit.error.message
+        ended = await kernel.process(process.pid).wait(5)
+        assert (ended.state, ended.error and ended.error.code) == ("failed", "invalid.state")
+        assert ended.error is not None
+        assert "call 1" in ended.error.message
+        assert said in ended.error.message
         assert not ledger.entries
         assert await kernel.process(other.pid).call("clock.now")
 
@@ -123,9 +122,9 @@ async def test_a_program_that_ends_before_its_tape_does_stops_with_what_is_missi
         process = await started(kernel, work)
         await settled(kernel)
     async with await reopened(tmp_path / "a.db", changed, "work") as kernel:
-        exit = await kernel.process(process.pid).wait(5)
-        assert exit.error is not None
-        assert "without making call 1" in exit.error.message
+        ended = await kernel.process(process.pid).wait(5)
+        assert ended.error is not None
+        assert "without making call 1" in ended.error.message
 
 
 async def test_calls_of_the_host_are_no_part_of_a_programs_tape(tmp_path: Path) -> None:
@@ -261,6 +260,7 @@ async def test_a_program_is_not_unwound_under_a_host_call(resident: int, tmp_pat
 async def test_a_host_call_that_waits_while_the_program_runs_again_leaves_gather_whole() -> None:
     async def work(sys: Any) -> Any:
         first = (await sys.msg.recv()).value
+
         async def slow() -> Any:
             import anyio
 
@@ -293,11 +293,11 @@ async def test_a_script_makes_its_calls_and_returns_their_results(tmp_path: Path
     broken = {"name": "t", "program": {"kind": "script", "steps": [{"op": "obj.get", "args": {"name": "b"}}, *steps]}}
     async with opened(tmp_path / "a.db") as kernel:
         process = await kernel.spawn(agentos.Image.from_dict(script))
-        exit = await process.wait(5)
-        assert exit.value[1] == 1
-        exit = await (await kernel.spawn(agentos.Image.from_dict(broken))).wait(5)
-        assert exit.error is not None
-        assert exit.error.code == "unavailable.missing"
+        ended = await process.wait(5)
+        assert ended.value[1] == 1
+        ended = await (await kernel.spawn(agentos.Image.from_dict(broken))).wait(5)
+        assert ended.error is not None
+        assert ended.error.code == "unavailable.missing"
 
 
 async def test_queries_see_what_a_running_program_exposes() -> None:
@@ -328,5 +328,3 @@ async def test_positional_arguments_are_the_declared_ones() -> None:
 
     async with opened() as kernel:
         assert (await (await started(kernel, work)).wait(5)).value == ["invalid.argument", "invalid.argument", "invalid.op"]
-
-

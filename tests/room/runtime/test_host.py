@@ -66,7 +66,9 @@ async def test_only_what_cannot_have_happened_is_tried_again(tmp_path: Path) -> 
         process = await host(kernel, "ledger.*")
         assert await refused(process.call("ledger.repeatable", value="x", fail=True, retries=2)) == "unavailable.device"
         assert sum(row.kind == "intent" for row in rows(kernel, process.pid)) == 3
-        assert await refused(process.call("ledger.once", value="x", delay_s=5, timeout_s=0.02, retries=5)) == "unavailable.timeout"
+        assert (
+            await refused(process.call("ledger.once", value="x", delay_s=5, timeout_s=0.02, retries=5)) == "unavailable.timeout"
+        )
         assert sum(row.kind == "intent" for row in rows(kernel, process.pid)) == 4
         assert await refused(process.call("clock.now", retries=-1)) == "invalid.argument"
 
@@ -109,8 +111,6 @@ async def test_what_a_host_call_left_open_follows_its_effect_class(tmp_path: Pat
             tasks.start_soon(lambda op=op: process.call(f"ledger.{op}", value=op, delay_s=0.2))
         await settled(kernel, lambda: kernel.core.effects == 4)
         await kernel.core.journal.durable(kernel.core.journal.head)
-        from tests.builders import crash
-
         crash(kernel, tmp_path / "a.db", tmp_path / "b.db")
         tasks.cancel_scope.cancel()
     second = Ledger(tmp_path / "ledger2")
@@ -139,6 +139,7 @@ async def test_a_second_opener_is_told_who_holds_the_store(tmp_path: Path) -> No
 
 
 async def test_a_store_that_agents_could_reach_is_refused(tmp_path: Path) -> None:
+    """state-is-outside-mounts"""
     with pytest.raises(agentos.Invalid) as caught:
         async with opened(tmp_path / "a.db", workspace=tmp_path):
             pass

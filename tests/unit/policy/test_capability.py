@@ -164,4 +164,7 @@ def test_counted_uses_belong_to_the_whole_and_are_not_split() -> None:
 
 
 def test_within_takes_the_smaller_uses_lifetime_and_depth() -> None:
-    assert cap("fs.read /a/** uses 9 for 1h").within(cap("fs.read /** uses 2 for 2h depth 1")).text == "fs.read /a/** uses 2 for 1h depth 1"
+    assert (
+        cap("fs.read /a/** uses 9 for 1h").within(cap("fs.read /** uses 2 for 2h depth 1")).text
+        == "fs.read /a/** uses 2 for 1h depth 1"
+    )
