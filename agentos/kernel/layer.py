@@ -7,14 +7,18 @@ store gets the layers the new kernel was given.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 
 from agentos.abi.codec import decode, encode
 from agentos.abi.op import OpTable
 from agentos.abi.records import Change, PolicyRecord
+from agentos.errors import Invalid
 from agentos.policy import Layer, Policy, Stack, load_layer
 
 __all__ = ["LayerTable"]
+
+log = logging.getLogger("agentos.kernel")
 
 
 class LayerTable:
@@ -26,7 +30,9 @@ class LayerTable:
         self._kernel = tuple(kernel)
         self._base: list[Layer] | None = None
         self._layers: dict[str, Layer] = {}
+        self._records: dict[str, PolicyRecord] = {}
         self._stored: set[str] = set()
+        self._dormant: set[str] = set()
         self._stacks: dict[tuple[str, ...], Stack] = {}
 
     def compile(self, policy: Policy) -> Layer:
@@ -40,10 +46,33 @@ class LayerTable:
         return self._layers[layer.digest]
 
     def load(self, record: PolicyRecord) -> None:
-        """Compile a layer read from the store."""
-        layer = load_layer(decode(record.text), source=record.source, table=self._ops, use=None)
-        self._layers[record.digest] = layer
+        """Enter a layer read from the store; it is compiled when a process needs it."""
+        self._records[record.digest] = record
         self._stored.add(record.digest)
+
+    def _layer(self, digest: str) -> Layer:
+        """Return a layer. One that names ops of a device that is not mounted denies everything until it is (default-deny)."""
+        layer = self._layers.get(digest)
+        if layer is None:
+            record = self._records[digest]
+            try:
+                layer = load_layer(decode(record.text), source=record.source, table=self._ops, use=None)
+            except Invalid as error:
+                log.warning("layer_dormant source=%s error=%s", record.source, error.message)
+                layer = load_layer(f'policy "{record.name}"', source=f"{record.source} (not loaded)", table=self._ops)
+                self._dormant.add(digest)
+            self._layers[digest] = layer
+        return layer
+
+    def wake_dormant(self) -> bool:
+        """Forget stand-ins, so that their layers are compiled again: a device was mounted. False when there were none."""
+        for digest in self._dormant:
+            del self._layers[digest]
+        woken = bool(self._dormant)
+        if woken:
+            self._dormant.clear()
+            self._stacks.clear()
+        return woken
 
     def keep(self, layer: Layer, changes: list[Change]) -> None:
         """Write a layer down, once."""
@@ -59,5 +88,5 @@ class LayerTable:
         if stack is None:
             if self._base is None:
                 self._base = [self.compile(policy) for policy in self._kernel]
-            stack = self._stacks[key] = Stack([*self._base, *(self._layers[digest] for digest in key)])
+            stack = self._stacks[key] = Stack([*self._base, *(self._layer(digest) for digest in key)])
         return stack

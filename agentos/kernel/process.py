@@ -42,9 +42,10 @@ class AgentProcess:
     """One process. Made by `ProcessTable.add` only."""
 
     __slots__ = (
-        "account", "branches", "by_op", "calls_since_save", "caps", "children", "cover_cache", "cwd", "facts", "fresh", "generation",
-        "host_calls", "image", "intents", "interrupted", "label", "last_seq", "next_number", "open_calls", "parent", "pid", "queries", "queued", "record",
-        "rerun", "running", "scope", "slice_start", "stack", "state", "tape", "tree", "unwinding", "verdict_cache", "waiting",
+        "account", "branches", "by_op", "calls_since_save", "caps", "children", "cover_cache", "cwd", "facts", "fresh",
+        "generation", "host_calls", "image", "intents", "interrupted", "label", "last_seq", "next_number", "open_calls",
+        "parent", "pid", "queries", "queued", "record", "rerun", "running", "scope", "slice_start", "stack", "state", "tape",
+        "tree", "unwinding", "verdict_cache", "waiting",
     )  # fmt: skip
 
     def __init__(self, record: ProcessRecord, parent: AgentProcess | None, image: AgentImage, account: Account) -> None:

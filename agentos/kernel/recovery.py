@@ -28,14 +28,14 @@ from agentos.abi.records import (
 from agentos.abi.syscall import Wait
 from agentos.errors import Invalid
 from agentos.kernel.budget import Account
-from agentos.kernel.lifecycle import link
+from agentos.kernel.lifecycle import decode_layers, link
 from agentos.kernel.process import AgentProcess, OpenCall
 from agentos.policy import CapSpec, parse_capability
 
 if TYPE_CHECKING:
     from agentos.kernel.core import Core
 
-__all__ = ["load"]
+__all__ = ["load", "wake_dormant"]
 
 log = logging.getLogger("agentos.kernel")
 
@@ -131,6 +131,8 @@ def _load_belongings(core: Core) -> None:
         spec = _known_spec(core, cap)
         if holder is not None and spec is not None:
             core.caps.load(cap, spec, holder)
+        elif holder is not None:
+            core.dormant.append(cap)
     for ask in core.store.current(AskRecord, live=True):
         core.asks.load(ask)
     for message in core.store.current(MessageRecord, live=True):
@@ -147,6 +149,23 @@ def _known_spec(core: Core, cap: CapRecord) -> CapSpec | None:
     except Invalid as error:
         log.warning("capability_dormant cap=%d pid=%d error=%s", cap.cap, cap.pid, error.message)
         return None
+
+
+def wake_dormant(core: Core) -> None:
+    """A device was mounted: capabilities and policy layers that name its ops mean something from now on."""
+    dormant, core.dormant = core.dormant, []
+    for cap in dormant:
+        holder, spec = core.processes.get(cap.pid), _known_spec(core, cap)
+        if holder is None:
+            continue
+        if spec is None:
+            core.dormant.append(cap)
+        else:
+            core.caps.load(cap, spec, holder)
+    if core.layers.wake_dormant():
+        for process in core.processes:
+            process.stack = core.layers.stack(decode_layers(process.record))
+            process.forget_decisions()
 
 
 def _resume(core: Core, process: AgentProcess) -> None:

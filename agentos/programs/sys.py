@@ -102,7 +102,7 @@ class Sys:
             branch.busy = ""
 
     async def _find_room(self) -> None:
-        """Wait until fewer than CALLS_IN_FLIGHT_MAX calls are open. A branch that waits for this runs no code, like one whose call waits."""
+        """Wait until fewer than CALLS_IN_FLIGHT_MAX calls are open; a branch that waits for this runs no code, as if its call waited."""
         try:
             self._room.acquire_nowait()
         except anyio.WouldBlock:

@@ -20,6 +20,7 @@ from agentos.kernel.core import Core
 from agentos.kernel.event import event_of
 from agentos.kernel.info import from_record, info
 from agentos.kernel.lifecycle import Birth, spawn
+from agentos.kernel.recovery import wake_dormant
 from agentos.policy import parse_capability
 from agentos.runtime.audit import entries
 from agentos.runtime.decision import decision_of
@@ -281,6 +282,7 @@ class Kernel:
         for syscall in device.syscalls(name):
             self.core.ops.add(syscall.op)
             self.broker.door.serve(syscall)
+        wake_dormant(self.core)
 
 
 def _check_answer(core: Core, record: AskRecord, answer: Answer) -> None:

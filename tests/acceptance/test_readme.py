@@ -42,7 +42,9 @@ def test_the_session_is_what_the_main_job_prints(job: tuple[list[str], dict[str,
     lines = iter(done.stderr.splitlines())
     for wanted in (line for line in block("session").splitlines() if line != "..."):
         pattern = re.compile(re.escape(wanted).replace(r"\.\.\.", ".*"))
-        assert any(pattern.fullmatch(line) for line in lines), f"`{wanted}` is not in the session, in this order:\n{done.stderr}"
+        assert any(pattern.fullmatch(line) for line in lines), (
+            f"`{wanted}` is not in the session, in this order:\n{done.stderr}"
+        )
     assert json.loads(done.stdout)["component"] == "postgresql"
     assert (tmp_path / "incident/report.md").read_text().startswith("# `postgresql` failed first")
 
@@ -70,6 +72,7 @@ def test_the_program_of_the_readme_runs(tmp_path: Path) -> None:
     (tmp_path / "work").mkdir()
     (tmp_path / "work/template.txt").write_text("Hello, {name}!")
     environment = {**os.environ, "AGENTOS_STATE": str(tmp_path / "state"), "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", program.group(1)], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", program.group(1)]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "Exit(state='exited', value=14, error=None)\n"
     assert (tmp_path / "work/greeting.txt").read_text() == "Hello, Ada!"

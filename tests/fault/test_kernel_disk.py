@@ -30,19 +30,23 @@ async def test_committed_survives_a_full_disk_and_the_store_opens_again(small_di
     store = small_disk / "s.db"
     ballast = small_disk / "ballast"
     acknowledged: list[int] = []
-    with pytest.raises(agentos.Invalid) as caught:
+
+    async def work_until_the_disk_is_full() -> None:
         async with agentos.open(store, workspace=tmp_path / "work", control=False) as kernel:
             process = await kernel.spawn(AgentImage.host())
-            pid = process.pid
+            assert process.pid == 1
             ballast.write_bytes(b"x" * 300_000)
             for number in range(200):
                 await process.call("obj.put", value=str(number) * 3_000, name=f"n{number}")
                 acknowledged.append(number)
+
+    with pytest.raises(agentos.Invalid) as caught:
+        await work_until_the_disk_is_full()
     assert (caught.value.code, caught.value.reason) == ("invalid.store", "full")
     assert 0 < len(acknowledged) < 200
     ballast.unlink()
     async with agentos.open(store, workspace=tmp_path / "work", control=False) as kernel:
-        process = kernel.process(pid)
+        process = kernel.process(1)
         for number in acknowledged:
             assert await process.call("obj.get", name=f"n{number}") == str(number) * 3_000
         assert (await kernel.verify_audit()).ok

@@ -45,6 +45,12 @@ class Process:
     answer: str | None = None
     inbox: int = 0
     forks: list[Process] = field(default_factory=list)
+    giver: Process | None = None
+
+    @property
+    def has_rights(self) -> bool:
+        """A worker's rights come from the host, or from the worker that forked it: then they end with that one's."""
+        return self.giver is None or (self.giver.is_live and self.giver.has_rights)
 
 
 class Oracle:
@@ -142,7 +148,9 @@ class Oracle:
                 return
 
     def _do(self, process: Process, what: str, *args: Any) -> None:
-        if what == "note":
+        if what in ("effect", "send", "fork") and not process.has_rights:
+            process.log.append("denied.capability")
+        elif what == "note":
             process.log.append(args[0])
         elif what == "effect":
             self.effects.append(args[0])
@@ -153,8 +161,7 @@ class Oracle:
         elif what == "ask":
             process.question = args[0]
         elif what == "fork":
-            child = Process(0, process.pid, is_worker=True)
-            process.forks.append(child)
+            process.forks.append(Process(0, process.pid, is_worker=True, giver=process))
             process.log.append("forked")
         elif what == "exit":
             self.end(process.pid)

@@ -37,7 +37,7 @@ class Later:
 
 async def pending(kernel: Kernel, many: int = 1) -> list[agentos.Ask]:
     with anyio.fail_after(5):
-        while len(found := await kernel.asks()) < many:
+        while len(found := await kernel.asks()) < many:  # noqa: ASYNC110 - asks have no event of their own
             await anyio.sleep(0.001)
     return found
 

@@ -11,6 +11,7 @@ import pytest
 
 import agentos
 from agentos.abi.permit import Permit, claim_seal
+from agentos.abi.syscall import Syscall
 from agentos.testing import Ledger
 from tests.builders import host, opened, refused, rows
 
@@ -33,10 +34,13 @@ async def test_every_served_op_spends_its_permit_before_anything_else() -> None:
         for name, syscall in door.served.items():
             spent = _permit_for("other.op", process)
             with pytest.raises(agentos.KernelPanic, match="used twice or for"):
-                value = syscall.handler(spent, {})
-                if syscall.awaits:
-                    await value
+                await _handled(syscall, spent)
             assert not spent.changes, name
+
+
+async def _handled(syscall: Syscall, permit: Permit) -> Any:
+    value = syscall.handler(permit, {})
+    return await value if syscall.awaits else value
 
 
 def _permit_for(op: str, process: Any) -> Permit:

@@ -91,8 +91,8 @@ async def test_pids_are_never_used_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"name": ""}, {"name": "x" * 201}, {"name": "\ud800"}, {"weight": 0}, {"weight": -1}, {"weight": float("nan")}, {"goal": "x" * 300_000},
-     {"goal": object()}, {"budget": {"colls": 1}}, {"deadline_s": float("nan")}, {"args": {"x": object()}}, {"policy": "polcy"}],
+    [{"name": ""}, {"name": "x" * 201}, {"name": "\ud800"}, {"weight": 0}, {"weight": -1}, {"weight": float("nan")},
+     {"goal": "x" * 300_000}, {"goal": object()}, {"budget": {"colls": 1}}, {"deadline_s": float("nan")}, {"args": {"x": object()}}, {"policy": "polcy"}],
     ids=str,
 )  # fmt: skip
 async def test_a_spawn_that_is_refused_leaves_nothing_behind(options: dict[str, Any], tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ async def test_calls_in_parallel_outside_gather_are_refused() -> None:
 async def test_save_and_fork_inside_gather_are_refused() -> None:
     async def work(sys: Any) -> Any:
         codes = []
-        for call in (sys.save, lambda: sys.proc.fork()):
+        for call in (sys.save, sys.proc.fork):
             try:
                 await sys.gather(call)
             except agentos.Invalid as error:
