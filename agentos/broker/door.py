@@ -24,7 +24,7 @@ from functools import partial
 from typing import Any, Final
 
 from agentos.abi.codec import decode, encode
-from agentos.abi.limits import CALLS_PER_SAVE_MAX, CALLS_PER_SAVE_WARN, RESULT_BYTES_MAX
+from agentos.abi.limits import CALLS_PER_SAVE_MAX, CALLS_PER_SAVE_WARN, DECISION_CACHE_MAX, RESULT_BYTES_MAX
 from agentos.abi.op import Effect
 from agentos.abi.permit import Permit, claim_seal
 from agentos.abi.probe import reached
@@ -124,6 +124,8 @@ class Door:
         if verdict is None:
             verdict = process.stack.decide(call.op, call.resources, call.args, process.facts, own=own)
             if verdict.constant:
+                if len(process.verdict_cache) >= DECISION_CACHE_MAX:
+                    process.verdict_cache.clear()
                 process.verdict_cache[key] = verdict
         return verdict
 

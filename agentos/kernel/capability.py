@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from agentos.abi.limits import CAPS_PER_PROCESS_MAX
+from agentos.abi.limits import CAPS_PER_PROCESS_MAX, DECISION_CACHE_MAX
 from agentos.abi.op import Op
 from agentos.abi.records import CapRecord, Change
 from agentos.abi.resource import Resource
@@ -189,6 +189,8 @@ class CapTable:
                 op, resources, args
             ):
                 if cap.is_plain:
+                    if len(process.cover_cache) >= DECISION_CACHE_MAX:
+                        process.cover_cache.clear()
                     process.cover_cache[key] = cap
                 return cap
         raise self._refusal(process, op, resources)

@@ -153,9 +153,11 @@ class Open:
         try:
             with anyio.CancelScope(shield=True), anyio.move_on_after(self._grace_s):
                 await core.effects_over()
-            core.write_waits()
-            self._tasks.cancel_scope.cancel()
-            await self._end_tasks()
+            try:
+                core.write_waits()
+            finally:
+                self._tasks.cancel_scope.cancel()
+                await self._end_tasks()  # noqa: ASYNC102 - every task was just cancelled; this waits for no more than their ends
         finally:
             core.events.close()
             self._close()

@@ -119,7 +119,7 @@ def connect(path: Path | None, *, durability: str, readonly: bool = False) -> Co
         timeout=BUSY_TIMEOUT_S,
         isolation_level=None,
         check_same_thread=False,
-        cached_statements=256,
+        cached_statements=512,
         uri=path is not None,
     )
     try:

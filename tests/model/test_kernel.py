@@ -244,7 +244,7 @@ class KernelMachine(RuleBasedStateMachine):
         self.settle()
 
     @rule(pick=PICK, crash_at_once=st.booleans())
-    @precondition(lambda self: [p for p in self.oracle.live(workers=True) if p.question and not p.answer])
+    @precondition(lambda self: any(p.question and not p.answer for p in self.oracle.live(workers=True)))
     def answer(self, pick: int, crash_at_once: bool) -> None:
         process = _one([p for p in self.oracle.live(workers=True) if p.question and not p.answer], pick)
         [ask] = [ask for ask in self.do(self.kernel.asks) if ask.pid == process.pid]
@@ -322,4 +322,4 @@ def _text(space: str, is_wide: bool, uses: int | None) -> str:
 def test_a_kernel_does_what_the_oracle_says_over_any_crash() -> None:
     with start_blocking_portal() as portal:
         KernelMachine.portal = portal
-        run_state_machine_as_test(KernelMachine, settings=settings(max_examples=30, stateful_step_count=25))  # type: ignore[no-untyped-call]
+        run_state_machine_as_test(KernelMachine, settings=settings(max_examples=30, stateful_step_count=25))

@@ -100,7 +100,9 @@ async def test_a_process_past_its_time_fails_with_a_timeout(tmp_path: Path) -> N
             assert process.info.state == "waiting"
             advance(kernel, 1)
             exits = [await process.wait(5), await driven.wait(5)]
-            assert [(ended.state, ended.error and ended.error.code) for ended in exits] == [("failed", "unavailable.timeout")] * 2
+            assert [(ended.state, ended.error and ended.error.code) for ended in exits] == [
+                ("failed", "unavailable.timeout")
+            ] * 2
 
 
 async def test_time_runs_on_while_the_kernel_is_closed(tmp_path: Path) -> None:

@@ -290,3 +290,15 @@ async def test_exec_drops_what_the_new_image_does_not_request() -> None:
         process = await started(kernel, before, "proc.exec", "obj.get box/**", "obj.put box/**")
         assert (await process.wait(5)).value == ["obj.get box/**"]
         assert process.info.image == "after:1"
+
+
+async def test_what_is_remembered_about_decisions_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentos.kernel.capability.DECISION_CACHE_MAX", 50)
+    monkeypatch.setattr("agentos.broker.door.DECISION_CACHE_MAX", 50)
+    async with opened(policy='policy "p"\nallow obj.put any *') as kernel:
+        process = await host(kernel, "obj.put box/**")
+        for n in range(200):
+            await process.call("obj.put", value=n, name=f"n{n}", namespace="box")
+        record = alive(kernel, process)
+        assert 0 < len(record.cover_cache) <= 50
+        assert 0 < len(record.verdict_cache) <= 50

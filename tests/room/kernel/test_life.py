@@ -89,12 +89,13 @@ async def test_pids_are_never_used_again(tmp_path: Path) -> None:
         assert (await host(kernel)).pid > first.pid
 
 
-@pytest.mark.parametrize(
-    "options",
-    [{"name": ""}, {"name": "x" * 201}, {"name": "\ud800"}, {"weight": 0}, {"weight": -1}, {"weight": float("nan")},
-     {"goal": "x" * 300_000}, {"goal": object()}, {"budget": {"colls": 1}}, {"deadline_s": float("nan")}, {"args": {"x": object()}}, {"policy": "polcy"}],
-    ids=str,
-)  # fmt: skip
+REFUSED: list[dict[str, Any]] = [
+    {"name": ""}, {"name": "x" * 201}, {"name": "\ud800"}, {"weight": 0}, {"weight": -1}, {"weight": float("nan")}, {"goal": "x" * 300_000},
+    {"goal": object()}, {"budget": {"colls": 1}}, {"deadline_s": float("nan")}, {"args": {"x": object()}}, {"policy": "polcy"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", REFUSED, ids=lambda options: next(iter(options)))
 async def test_a_spawn_that_is_refused_leaves_nothing_behind(options: dict[str, Any], tmp_path: Path) -> None:
     async with opened(tmp_path / "a.db") as kernel:
         code = await refused(kernel.spawn(agentos.Image.host(), **options))

@@ -51,5 +51,5 @@ def test_a_statement_fits_its_rows_and_wastes_at_most_half(rows: int) -> None:
 def test_few_statements_serve_every_batch_and_fit_the_limit_of_parameters() -> None:
     sizes = {sql.size_for(rows) for rows in range(1, sql.ROWS_PER_STATEMENT_MAX + 1)}
     widest = max(len(table.columns) for _, table in tables.state_tables())
-    assert len(sizes) <= 20
+    assert len(sizes) <= 64
     assert max(sizes) * max(widest, len(tables.JOURNAL.columns)) <= 32_766
