@@ -12,9 +12,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from agentos.abi.codec import decode, encode
 from agentos.abi.limits import GOAL_BYTES_MAX, IDENTIFIER_CHARS_MAX, LINEAGE_DEPTH_MAX
-from agentos.abi.records import Change, ProcessRecord
+from agentos.abi.records import Change, NameRecord, ProcessRecord
 from agentos.abi.values import ErrorData, Exit
 from agentos.errors import AgentOSError, Denied, Invalid
 from agentos.kernel.budget import Account, parse_limits
@@ -262,8 +264,15 @@ def fork(core: Core, process: AgentProcess, grant: Iterable[str], goal: Any, cha
     its.save_number, its.save_state = mine.save_number, mine.save_state
     its.fork_pid, its.fork_seq = process.pid, core.journal.head + 1
     its.layers = mine.layers
+    changes += _copied_names(core, process.pid, child.pid)
     child.stack, child.label, child.fresh = process.stack, process.label, False
     return child
+
+
+def _copied_names(core: Core, pid: int, child_pid: int) -> list[Change]:
+    """Return what makes the private namespace of a fork equal to its parent's: names are copied, contents are shared."""
+    names = core.store.current(NameRecord, live=True, namespace=f"proc/{pid}")
+    return [Change(msgspec.structs.replace(name, namespace=f"proc/{child_pid}", seq=0)) for name in names]
 
 
 def exec_image(

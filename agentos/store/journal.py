@@ -77,6 +77,7 @@ class Journal:
         if connection is None:
             self._failure = refusal("readonly", path, "it was opened for reading")
         self._leading = False
+        self._is_awaited = False
         self._settled: anyio.Event | None = None
         self._filled: anyio.Event | None = None
         self._limiter: anyio.CapacityLimiter | None = None
@@ -232,6 +233,7 @@ class Journal:
             self.check()
             if self._leading:
                 assert self._settled is not None, "a leader has an event"
+                self._is_awaited = True
                 await self._settled.wait()
             else:
                 await self._lead(_YIELDS_MAX)
@@ -256,11 +258,11 @@ class Journal:
 
     async def _lead(self, yields_max: int) -> None:
         """Gather what ready tasks add, then commit it for everybody."""
-        self._leading, self._settled = True, anyio.Event()
+        self._leading, self._settled, self._is_awaited = True, anyio.Event(), False
         try:
             rows = -1
-            for _ in range(yields_max):
-                if len(self._buffer.rows) == rows:
+            for gathered in range(yields_max):
+                if len(self._buffer.rows) == rows or (self._is_awaited and gathered >= _YIELDS_MAX):
                     break
                 rows = len(self._buffer.rows)
                 await anyio.lowlevel.checkpoint()
