@@ -45,7 +45,27 @@ MODES = ("ask", "plan", "noninteractive")
 
 
 class Open:
-    """The async context manager that `agentos.open` returns; see INTERFACE in the docs for its parameters."""
+    """The async context manager that `agentos.open` returns.
+
+    Args:
+        store: Path of the store's file, or ``":memory:"``; None is the workspace's own file in the user's state folder.
+        workspace: Folder that processes see as `/`.
+        mounts: Name -> folder, or (folder, "ro"), seen under ``/mnt/NAME``.
+        devices: Name -> device.
+        programs: Durable programs beside those that the host's imports registered.
+        models: Model profiles; this version has no model device and takes none.
+        policy: The kernel's own layers: a path, a text, an `agentos.Policy`, or a list of these.
+        durability: ``strict`` (survives a power cut), ``fast`` (survives a killed process), ``memory``.
+        resume: False leaves unfinished programs where they are until they get the signal `resume`.
+        mode: ``ask``, ``plan`` (effects outside are denied), ``noninteractive`` (what would ask is denied).
+        clock: Injected time.
+        seed: Kept for randomness that the kernel hands out; this version hands none out, ids are counted.
+        grace_s: Seconds that running effects get when the block is left.
+        control: Whether other programs of the user can reach this kernel through its control socket.
+
+    Raises:
+        Invalid: `invalid.argument`, a parameter; on entering: `invalid.store`, `invalid.policy`, `invalid.op`.
+    """
 
     def __init__(  # noqa: PLR0913 - the frozen API
         self,

@@ -161,7 +161,7 @@ class Oracle:
         elif what == "ask":
             process.question = args[0]
         elif what == "fork":
-            process.forks.append(Process(0, process.pid, is_worker=True, giver=process))
+            process.forks.append(Process(0, process.pid, is_worker=True, giver=process, log=list(process.log)))
             process.log.append("forked")
         elif what == "exit":
             self.end(process.pid)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -319,6 +320,7 @@ def _text(space: str, is_wide: bool, uses: int | None) -> str:
     return f"obj.put {space}/{'**' if is_wide else 'x'}" + (f" uses {uses}" if uses else "")
 
 
+@pytest.mark.timeout(240)
 def test_a_kernel_does_what_the_oracle_says_over_any_crash() -> None:
     with start_blocking_portal() as portal:
         KernelMachine.portal = portal
