@@ -146,7 +146,7 @@ class Door:
         verdict = process.stack.decide(op, resources, args, process.facts, late=True)
         if verdict.outcome == "deny":
             raise denial(call, verdict)
-        if verdict.outcome == "ask" and call.approval is None:
+        if verdict.outcome == "ask" and not call.approved_by:
             raise Denied(
                 "policy",
                 f"`{value}`, which `{call.resource_text}` leads to, needs an approval",

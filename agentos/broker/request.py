@@ -100,6 +100,13 @@ class Request:
         return process.ended or (process.unwinding and not is_host_call(self.number))
 
     @property
+    def approved_by(self) -> int:
+        """The ask that a person answered for this call, now or for the interrupted attempt that it finishes; 0 for none."""
+        if self.approval is not None:
+            return self.approval.ask
+        return self.paid.ask if self.paid is not None else 0
+
+    @property
     def resource_text(self) -> str:
         """The canonical resources, one per line."""
         resources = self.resources
@@ -107,10 +114,10 @@ class Request:
 
     def row(self, kind: str, outcome: str, at: float) -> Row:
         """Return the row that records the call itself, without a result."""
-        verdict, cap, approval = self.verdict, self.cap, self.approval
+        verdict, cap = self.verdict, self.cap
         return Row(
             pid=self.process.pid, number=self.number, kind=kind, op=self.op.name, resource=self.resource_text, effect=self.op.effect.value,
             digest=self.digest, args=self.encoded, outcome=outcome, rule=verdict.rule if verdict is not None else "",
-            cap=cap.cap if cap is not None else 0, ask=approval.ask if approval is not None else 0, labels=self.process.label, key=self.key,
+            cap=cap.cap if cap is not None else 0, ask=self.approved_by, labels=self.process.label, key=self.key,
             at=at,
         )  # fmt: skip

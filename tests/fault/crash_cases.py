@@ -154,3 +154,23 @@ def warm() -> None:
         anyio.run(run_actor, f"{folder}/1", "keyed", 'restrict "g" version 1\nask ledger.keyed\n', {"value": "x"}, CAPABILITIES)
         anyio.run(call_as_host, f"{folder}/2", "once", "k", None)
         anyio.run(leave_things, f"{folder}/3")
+
+
+@agentos.program("author")
+async def author(sys: Any) -> Any:
+    """Write a file that a person is asked about."""
+    return (await sys.fs.write("report.md", text="the report"))["path"]
+
+
+WRITE_IS_ASKED = 'policy "w"\nask fs.write "/report.md"\n'
+
+
+async def write_asked(where: str) -> None:
+    """Write with an approval, in a capability's last use."""
+    install()
+    async with opened(Path(where)) as kernel:
+        process = await kernel.spawn(image("author", "fs.write /report.md uses 1"), policy=WRITE_IS_ASKED)
+        await kernel.run_until_idle(5)
+        (ask,) = await kernel.asks()
+        await kernel.answer(ask.id, "approve", by="pat")
+        await process.wait(5)

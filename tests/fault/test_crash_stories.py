@@ -323,3 +323,13 @@ async def test_a_condition_is_looked_at_in_every_call_on_the_same_resource(tmp_p
         await process.call("ledger.pure", value="good")
         with pytest.raises(agentos.Denied):
             await process.call("ledger.pure", value="bad")
+
+
+@pytest.mark.parametrize("point", ["admit.durable", "fs.write.filled", "fs.write.renamed", "settle.before"])
+async def test_an_approved_write_is_finished_without_asking_again(kernels: Zygote, tmp_path: Path, point: str) -> None:
+    killed(kernels, "write_asked", str(tmp_path), at=f"{point}:1")
+    async with opened(tmp_path) as kernel:
+        exit_ = await kernel.process(1).wait(5)
+        assert (exit_.state, exit_.value) == ("exited", "/report.md"), exit_
+        assert (tmp_path / "w/report.md").read_text() == "the report"
+        assert [ask.state for ask in await kernel.asks(None)] == ["consumed"]
