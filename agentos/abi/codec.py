@@ -14,7 +14,6 @@ from typing import Any
 
 import msgspec
 
-from agentos.abi.limits import JSON_DEPTH_MAX
 from agentos.errors import Invalid, KernelPanic
 
 __all__ = ["decode", "digest", "encode", "plain", "to_json"]
@@ -45,7 +44,7 @@ def encode(value: Any) -> bytes:
     try:
         return _encoder.encode(value)
     except (NotImplementedError, TypeError, ValueError, OverflowError, RecursionError) as error:
-        reason = str(error) or f"nested deeper than {JSON_DEPTH_MAX}"
+        reason = str(error) or "it is nested too deep"
         raise Invalid(
             "argument",
             f"value cannot be stored: {reason}",

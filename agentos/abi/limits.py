@@ -46,7 +46,6 @@ LIST_LIMIT_DEFAULT: Final = 100
 LIST_LIMIT_MAX: Final = 1_000
 BUSY_TIMEOUT_S: Final = 5.0
 COMMIT_INLINE_S: Final = 0.003  # commits expected to take longer than this leave the event loop
-JSON_DEPTH_MAX: Final = 100
 
 # --- files -------------------------------------------------------------------------------------------------------------
 PATH_BYTES_MAX: Final = 4096
