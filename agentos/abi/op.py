@@ -66,7 +66,8 @@ class Op:
         prepare: Fills defaults that depend on the calling pid into the arguments, before the resource is rendered.
         late: Attributes known only at the device (`resolved`, `dest_ip`, `redirect`), with their types; decided again there.
         derived: Attributes that follow from the arguments, for example the `size` of a write.
-        trusted: Fields of the result that the device vouches for.
+        trusted: Fields of the result that the device vouches for; ``*`` is the whole result.
+        untrusted: True when what it returns comes from outside: every field that is not in `trusted` is then untrusted.
         slot: Name of the scarce resource that a call occupies while it runs, or "" for none.
         skip: Number of leading parameters of `signature` that are not arguments (a `ctx`).
     """
@@ -84,6 +85,7 @@ class Op:
         late: dict[str, type] | None = None,
         derived: dict[str, Derived] | None = None,
         trusted: Iterable[str] = (),
+        untrusted: bool = False,
         slot: str = "",
         skip: int = 0,
     ) -> None:
@@ -98,6 +100,7 @@ class Op:
         self.late = late or {}
         self.derived = derived or {}
         self.trusted = frozenset(trusted)
+        self.untrusted = untrusted
         self.slot = slot
         self.key_bytes = name.encode()
         self.inside = effect.inside

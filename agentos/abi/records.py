@@ -14,8 +14,8 @@ from typing import ClassVar
 import msgspec
 
 __all__ = [
-    "AccountRecord", "AskRecord", "CapRecord", "Change", "ImageRecord", "MessageRecord", "NameRecord", "PolicyRecord", "ProcessRecord",
-    "Row", "StateRecord", "TimerRecord",
+    "AccountRecord", "AskRecord", "CapRecord", "Change", "FileLabelRecord", "ImageRecord", "MessageRecord", "NameRecord",
+    "PolicyRecord", "ProcessRecord", "QuotaRecord", "Row", "StandingRecord", "StateRecord", "TimerRecord",
 ]  # fmt: skip
 
 
@@ -91,6 +91,9 @@ class ProcessRecord(StateRecord, kw_only=True):
     waits: bytes = b""
     exit: bytes = b""
     options: bytes = b""
+    own_layer: str = ""
+    endorsing: int = 0
+    birth_label: int = 0
 
 
 class AccountRecord(StateRecord, kw_only=True):
@@ -149,6 +152,13 @@ class AskRecord(StateRecord, kw_only=True):
     created: float = 0.0
     expires: float = 0.0
     answer: bytes = b""
+    resource: str = ""
+    effect: str = ""
+    layer: str = ""
+    remember: str = ""
+    question: str = ""
+    offer: str = ""
+    batch: str = ""
 
 
 class MessageRecord(StateRecord, kw_only=True):
@@ -222,6 +232,50 @@ class PolicyRecord(StateRecord, kw_only=True):
     name: str = ""
     source: str = ""
     text: bytes = b""
+
+
+class QuotaRecord(StateRecord, kw_only=True):
+    """What was used of one limit of a policy, or one counter of history: a total, or the buckets of a sliding window."""
+
+    table: ClassVar[str] = "quota"
+    keys: ClassVar[tuple[str, ...]] = ("key",)
+    key: str
+    live: int = 1
+    data: bytes = b""
+
+
+class StandingRecord(StateRecord, kw_only=True):
+    """One standing grant: an approval that a person gave for more than one call. `state`: live revoked expired ended.
+
+    `holder` is what the scope is bound to: a pid, a tree, an image digest, or nothing for the project. `text` is the stored rule.
+    """
+
+    table: ClassVar[str] = "standing"
+    keys: ClassVar[tuple[str, ...]] = ("standing",)
+    standing: int
+    live: int = 1
+    state: str = "live"
+    scope: str = "process"
+    holder: str = ""
+    op: str = ""
+    text: str = ""
+    rule: str = ""
+    layer: str = ""
+    ask: int = 0
+    by: str = ""
+    reason: str = ""
+    created: float = 0.0
+    expires: float = 0.0
+
+
+class FileLabelRecord(StateRecord, kw_only=True):
+    """The label that a file got from the process that wrote it. `live` is 0 once it has none again."""
+
+    table: ClassVar[str] = "file_label"
+    keys: ClassVar[tuple[str, ...]] = ("path",)
+    path: str
+    live: int = 1
+    labels: int = 0
 
 
 class Change(msgspec.Struct):

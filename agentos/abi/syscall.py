@@ -54,6 +54,7 @@ class Syscall:
     preview: what a person is shown before the effect: ``preview(args, facts)`` -> plain data. Async; observes the target, so the
         broker calls it only once capability and policy have agreed to ask.
     awaits: True when `handler` is a coroutine function.
+    meets: Obligations (``require``) that whoever serves the op fulfils by itself, beyond those the broker does: ``sandbox``.
     """
 
     op: Op
@@ -61,3 +62,4 @@ class Syscall:
     reconcile: Callable[..., Any] | None = None
     preview: Callable[..., Any] | None = None
     awaits: bool = True
+    meets: frozenset[str] = frozenset()

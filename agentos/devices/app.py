@@ -131,7 +131,7 @@ class Device:
             kind: Kind of resource: id, path, url or argv. The last three are exactly one argument, ``{argument}``.
             effect: Effect class: pure, repeatable, keyed, probeable or once.
             sinks: Arguments through which data or value leaves.
-            trusted: Fields of the result that the device vouches for.
+            trusted: Fields of the result that the device vouches for, ``*`` for all of it; the rest is untrusted.
             name: The verb, where the function cannot have its name.
             late: Attributes with their types that the function hands to `ctx.recheck`.
 
@@ -204,6 +204,7 @@ class Device:
             sinks=options["sinks"],
             late=options["late"],
             trusted=options["trusted"],
+            untrusted="*" not in options["trusted"],
             skip=skip,
         )
         _check_types(op)
@@ -286,7 +287,7 @@ def _check_types(op: Op) -> None:
         hint = "use pydantic models, dataclasses or JSON types"
         raise Invalid("op", f"`{op.name}` has a type that cannot be stored: {text}", field=op.name, hint=hint) from error
     known = getattr(result, "__pydantic_fields__", None) or getattr(result, "__dataclass_fields__", None)
-    for name in op.trusted if known else ():
+    for name in op.trusted - {"*"} if known else ():
         if name not in (known or ()):
             raise Invalid("op", f"the result of `{op.name}` has no field `{name}`", field=op.name, hint="check trusted=")
 

@@ -24,6 +24,8 @@ class Verdict:
         timeout_s: Seconds that an ask waits, where a rule says so.
         name: What the deciding rule is called (`as NAME`).
         constant: True when it depends on op and resources alone, so that it may be remembered for them.
+        remember: The widest scope a person may give an approval (`remember SCOPE`); empty when the rule does not say.
+        question: What a person is asked (`else ask "..."`), with the arguments filled in; empty when the rule does not say.
     """
 
     outcome: Outcome
@@ -33,6 +35,8 @@ class Verdict:
     timeout_s: float | None
     constant: bool
     name: str = ""
+    remember: str = ""
+    question: str = ""
 
 
 UNRESTRICTED: Final = Verdict("allow", "", "", "", None, True)

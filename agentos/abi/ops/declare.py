@@ -31,6 +31,7 @@ class Family:
         late: dict[str, type] | None = None,
         derived: dict[str, Derived] | None = None,
         trusted: Iterable[str] = (),
+        untrusted: bool = False,
         slot: str = "",
         name: str = "",
     ) -> Callable[[F], F]:
@@ -45,6 +46,7 @@ class Family:
             late: Late attributes with their types.
             derived: Attributes computed from the arguments.
             trusted: Result fields that the device vouches for.
+            untrusted: What it returns comes from outside.
             slot: Scarce resource that it occupies.
             name: The verb, where the stub cannot have its name.
         """
@@ -63,6 +65,7 @@ class Family:
                     late=late,
                     derived=derived,
                     trusted=trusted,
+                    untrusted=untrusted,
                     slot=slot,
                 )
             )

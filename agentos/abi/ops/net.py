@@ -31,6 +31,7 @@ def _port(args: dict[str, Any]) -> int:
     late={"dest_ip": str, "redirect": str},
     derived={"host": (str, _host), "scheme": (str, _scheme), "port": (int, _port)},
     trusted=("status",),
+    untrusted=True,
     slot="net",
 )
 def fetch(
