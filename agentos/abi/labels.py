@@ -3,6 +3,9 @@
     bit 0  at least internal        bit 2  untrusted
     bit 1  secret (bit 0 set too)
 
+In a journal row the bits above `CARRIED_SHIFT` repeat the part of a result's label that the value carried in itself (an object, a message,
+a file), apart from what is known of its fields; an index of values is read again from there.
+
 INVARIANT labels-join: the label of a derived value contains every bit of every source; no operation here clears a bit.
 """
 
@@ -12,12 +15,16 @@ from collections.abc import Iterable
 
 from agentos.errors import Invalid
 
-__all__ = ["INTERNAL", "PUBLIC", "SECRET", "UNTRUSTED", "join", "names", "parse"]
+__all__ = ["INTERNAL", "LEVELS", "PUBLIC", "SECRET", "UNTRUSTED", "carried", "join", "level", "names", "pack", "parse"]
 
 PUBLIC = 0b000
 INTERNAL = 0b001
 SECRET = 0b011
 UNTRUSTED = 0b100
+
+LEVELS = ("public", "internal", "secret")
+"""Confidentiality, in order."""
+CARRIED_SHIFT = 16
 
 _BY_NAME = {"public": PUBLIC, "internal": INTERNAL, "secret": SECRET, "trusted": PUBLIC, "untrusted": UNTRUSTED}
 
@@ -28,6 +35,21 @@ def join(*labels: int) -> int:
     for label in labels:
         joined |= label
     return joined
+
+
+def level(label: int) -> int:
+    """Return the confidentiality of a label: an index into LEVELS."""
+    return 2 if label & SECRET == SECRET else label & INTERNAL
+
+
+def pack(label: int, own: int) -> int:
+    """Return the label of a row whose result carried `own` in itself."""
+    return label | own | own << CARRIED_SHIFT
+
+
+def carried(packed: int) -> int:
+    """Return what the result of a row carried in itself."""
+    return packed >> CARRIED_SHIFT
 
 
 def names(label: int) -> list[str]:

@@ -56,6 +56,15 @@ READ_BYTES_MAX: Final = 16 * MIB
 WRITE_BYTES_MAX: Final = 16 * MIB
 BEFORE_IMAGE_BYTES_MAX: Final = 64 * MIB
 LIST_ENTRIES_MAX: Final = 100_000
+FILE_LABELS_MAX: Final = 100_000  # files that carry a label
+
+# --- labels and provenance -----------------------------------------------------------------------------------------------
+RESULT_LEAVES_MAX: Final = 4_096  # fields of one result that are looked at
+PROVENANCE_ROWS_MAX: Final = 4_096  # newest rows of a process from which its index of values is read again
+PROVENANCE_LEAVES_MAX: Final = 65_536  # fields of results that a process's index keeps; the oldest beyond are dropped
+PROVENANCE_DEPTH_MAX: Final = 64  # nesting of a result or argument that is followed
+WORDS_TEXT_CHARS_MAX: Final = 256 * KIB  # of one text whose words count as their author's
+WORDS_CHARS_MAX: Final = 512 * KIB  # of all texts of one author, a short text counting as 256
 
 # --- policy ------------------------------------------------------------------------------------------------------------
 POLICY_BYTES_MAX: Final = 1 * MIB
@@ -63,11 +72,17 @@ POLICY_RULES_MAX: Final = 20_000
 POLICY_EXPR_DEPTH_MAX: Final = 64
 POLICY_LAYERS_MAX: Final = 64
 DECISION_CACHE_MAX: Final = 4_096  # cached verdicts per process
+QUOTAS_MAX: Final = 100_000  # counters of limits and of history in use
+QUOTA_VALUES_MAX: Final = 10_000  # of them, values that split one limit
 
 # --- people ------------------------------------------------------------------------------------------------------------
 ASK_TIMEOUT_S: Final = 4 * 3600.0
 PREVIEW_BYTES_MAX: Final = 64 * KIB
 QUESTION_BYTES_MAX: Final = 16 * KIB
+STANDING_GRANTS_MAX: Final = 1_000  # per kernel
+STANDING_GRANT_S_MAX: Final = 366 * 86_400.0  # a grant for a while
+WOULD_COVER_ROWS: Final = 500  # newest rows that are looked through for what an offer would have covered
+WOULD_COVER_MAX: Final = 20  # calls of them that are shown
 
 # --- images ------------------------------------------------------------------------------------------------------------
 MANIFEST_BYTES_MAX: Final = 1 * MIB

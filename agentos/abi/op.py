@@ -17,6 +17,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
+from agentos.abi.labels import LEVELS
 from agentos.abi.resource import Resource, Template
 from agentos.errors import Invalid
 
@@ -68,6 +69,9 @@ class Op:
         derived: Attributes that follow from the arguments, for example the `size` of a write.
         trusted: Fields of the result that the device vouches for; ``*`` is the whole result.
         untrusted: True when what it returns comes from outside: every field that is not in `trusted` is then untrusted.
+        clearance: The strictest confidentiality (``public``, ``internal``, ``secret``) that may go out through its arguments; "" leaves
+            that to the policy.
+        asks: Why a person is asked about every call, whatever the policy says; "" for nearly all ops.
         slot: Name of the scarce resource that a call occupies while it runs, or "" for none.
         skip: Number of leading parameters of `signature` that are not arguments (a `ctx`).
     """
@@ -86,6 +90,8 @@ class Op:
         derived: dict[str, Derived] | None = None,
         trusted: Iterable[str] = (),
         untrusted: bool = False,
+        clearance: str = "",
+        asks: str = "",
         slot: str = "",
         skip: int = 0,
     ) -> None:
@@ -101,6 +107,10 @@ class Op:
         self.derived = derived or {}
         self.trusted = frozenset(trusted)
         self.untrusted = untrusted
+        self.asks = asks
+        if clearance and clearance not in LEVELS:
+            raise Invalid("op", f"`{name}`: `{clearance}` is no level", hint=f"use one of {', '.join(LEVELS)}", field=name)
+        self.clearance = LEVELS.index(clearance) if clearance else None
         self.slot = slot
         self.key_bytes = name.encode()
         self.inside = effect.inside

@@ -13,6 +13,7 @@ from agentos.abi.syscall import Syscall
 from agentos.broker.approval import Approvals
 from agentos.broker.door import Door
 from agentos.broker.effect import Effects
+from agentos.broker.obligation import redacted
 from agentos.broker.replay import Replay
 from agentos.broker.request import Deadline, Request, is_host_call
 from agentos.errors import AgentOSError, Denied, Invalid, Unavailable
@@ -21,6 +22,7 @@ from agentos.kernel.lifecycle import error_data
 from agentos.kernel.process import AgentProcess, ProcessEnded
 from agentos.kernel.run import finish
 from agentos.kernel.tape import Recorded, Tape
+from agentos.memory.objects import ObjectTable
 from agentos.policy import Verdict
 
 __all__ = ["Broker"]
@@ -32,11 +34,12 @@ class Broker:
     Args:
         core: The kernel's state.
         syscalls: Everything that is served.
+        objects: Object memory, for results that come back as handles.
     """
 
-    def __init__(self, core: Core, syscalls: Iterable[Syscall]) -> None:
+    def __init__(self, core: Core, syscalls: Iterable[Syscall], objects: ObjectTable) -> None:
         self.core = core
-        self.door = Door(core, syscalls)
+        self.door = Door(core, syscalls, objects)
         self._effects = Effects(self.door)
         self._approvals = Approvals(self.door)
         self._replay = Replay(self.door, self._effects)
@@ -51,6 +54,7 @@ class Broker:
         number: str,
         key: str = "",
         deadline: Deadline | None = None,
+        vouched: tuple[Any, ...] = (),
     ) -> Any:
         """Walk one call through the door and return its value; `process.last_seq` is then the number of its last row.
 
@@ -61,6 +65,7 @@ class Broker:
             number: Number of the call in its process, unique and, for programs, the same on every run.
             key: The host's own idempotency key.
             deadline: When the caller will have cancelled it; names the error and learns whether the effect may exist.
+            vouched: Values that the host calls its own (`agentos.trusted`).
 
         Raises:
             AgentOSError: the call was denied, failed or is invalid; one row says so.
@@ -75,7 +80,7 @@ class Broker:
             if tape is not None and tape.discard(number):
                 raise
             raise self.door.refuse(process, op, number, error) from None
-        call.deadline = deadline
+        call.deadline, call.vouched = deadline, vouched
         if tape is not None:
             recorded = self._recall(process, tape, call)
             if not len(tape):
@@ -105,10 +110,14 @@ class Broker:
             await door.wait_while_paused(call)
             try:
                 verdict = door.decide(call)
-            except Denied as error:
+                if "redact" in call.obligations and self._redact(call):
+                    continue
+            except AgentOSError as error:
                 raise door.fail(call, error) from None
             if verdict is None or verdict.outcome == "allow" or await self._approvals.obtain(call, verdict):
                 break
+        if "preview" in call.obligations and call.approval is None:
+            await self._approvals.note_preview(call)
         door.reserve(call)
         if call.op.inside:
             return await door.inside(call)
@@ -117,10 +126,30 @@ class Broker:
             raise ProcessEnded
         return value
 
+    def _redact(self, call: Request) -> bool:
+        """Take secrets and credentials out of the arguments; True when that changed them, so that they are decided again.
+
+        The digest stays that of the call as the program made it, by which a replay knows it again.
+        """
+        clean = redacted(call.args, self.core.secrets.scrub_text)
+        if clean == call.args:
+            return False
+        original = call.digest
+        call.set_args(call.op.validate(clean))
+        call.digest = original
+        return True
+
     # --- keyed host calls and interrupted ones ------------------------------------------------------------------------------
 
     async def join(
-        self, process: AgentProcess, op: str, args: dict[str, Any], *, key: str, deadline: Deadline | None = None
+        self,
+        process: AgentProcess,
+        op: str,
+        args: dict[str, Any],
+        *,
+        key: str,
+        deadline: Deadline | None = None,
+        vouched: tuple[Any, ...] = (),
     ) -> Any:
         """Make a host call with a key, or join the one that was made with it, before or after a crash.
 
@@ -135,7 +164,7 @@ class Broker:
         try:
             recorded = self._recorded(process.pid, key)
             if recorded is None:
-                return await self.call(process, op, args, number=number, key=key, deadline=deadline)
+                return await self.call(process, op, args, number=number, key=key, deadline=deadline, vouched=vouched)
             call = self.door.resolve(process, op, args, number, key)
             if recorded.head.op != op or recorded.head.digest != call.digest:
                 raise Invalid(

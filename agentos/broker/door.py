@@ -5,7 +5,9 @@
     turn         the scheduler's pacing; a paused process waits here
     cover        a live capability covers op and resource                    kernel.capability
     decide       every policy layer agrees, or a person is asked             policy, `broker.approval`
-    reserve      budget along the whole ancestor chain                       kernel.budget
+    labels       a sink takes nothing stricter than its clearance            `broker.labels`
+    obligations  what a policy requires can be met                           `broker.obligation`
+    reserve      budget along the whole ancestor chain, limits of policies   kernel.budget, kernel.quota
     inside       pure and local: run, one row with its state changes         here
     outside      intent, effect, result                                      `broker.effect`
 
@@ -19,11 +21,13 @@ A pure or local call completes without suspending.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
 from agentos.abi.codec import decode, encode
+from agentos.abi.labels import pack
 from agentos.abi.limits import CALLS_PER_SAVE_MAX, CALLS_PER_SAVE_WARN, DECISION_CACHE_MAX, RESULT_BYTES_MAX
 from agentos.abi.op import Effect
 from agentos.abi.permit import Permit, claim_seal
@@ -31,14 +35,19 @@ from agentos.abi.probe import reached
 from agentos.abi.records import Change, Row
 from agentos.abi.resource import Resource
 from agentos.abi.syscall import Park, Syscall
+from agentos.broker.handle import put_behind_handle
+from agentos.broker.labels import check_clearance, endorsed, raise_label, result_label, touch
+from agentos.broker.obligation import check_obligations, log_call
 from agentos.broker.request import Request
 from agentos.errors import AgentOSError, Denied, Invalid, Unavailable
 from agentos.kernel.core import Core
+from agentos.kernel.flow import ProcessFlow
 from agentos.kernel.lifecycle import encodable
 from agentos.kernel.process import AgentProcess, OpenCall, ProcessEnded
+from agentos.memory.objects import ObjectTable
 from agentos.policy import Verdict
 
-__all__ = ["Door", "denial", "error_bytes"]
+__all__ = ["Door", "denial", "error_bytes", "settle_quota"]
 
 log = logging.getLogger("agentos.broker")
 
@@ -52,10 +61,12 @@ class Door:
     Args:
         core: The kernel's state.
         syscalls: Everything that is served: kernel ops, memory ops, devices.
+        objects: Where results are kept that come back as handles.
     """
 
-    def __init__(self, core: Core, syscalls: Iterable[Syscall]) -> None:
+    def __init__(self, core: Core, syscalls: Iterable[Syscall], objects: ObjectTable) -> None:
         self.core = core
+        self.objects = objects
         self.served: dict[str, Syscall] = {}
         for syscall in syscalls:
             self.serve(syscall)
@@ -111,12 +122,27 @@ class Door:
             raise Denied(
                 "policy", f"`{op.name}` has an effect outside, and this kernel only plans", rule="mode:plan", op=op.name
             )
+        flow: ProcessFlow = process.facts["flow"]
+        flow.given, flow.vouched = call.given, call.vouched
         verdict = call.verdict = self._verdict(process, call, own)
         if verdict is not None and verdict.outcome == "deny":
             raise denial(call, verdict)
+        if op.clearance is not None and process.label:
+            check_clearance(call)
+        if process.stack.layers:
+            stack = process.stack
+            call.obligations = stack.obligations(op, call.resources, call.args, process.facts)
+            if call.obligations:
+                check_obligations(call)
+            if call.reservation is None and call.paid is None:
+                call.charges = stack.charges(op, call.resources, call.args, process.facts)
+                if call.charges:
+                    core.quotas.room(call.charges, process, core.clock.now())
         return verdict
 
     def _verdict(self, process: AgentProcess, call: Request, own: bool) -> Verdict | None:
+        if call.op.asks:
+            return self._asked(process, call, own)
         if not process.stack.layers:
             return None
         key = (call.op.name, call.resource_text)
@@ -129,6 +155,13 @@ class Door:
                 process.verdict_cache[key] = verdict
         return verdict
 
+    def _asked(self, process: AgentProcess, call: Request, own: bool) -> Verdict:
+        """Return the verdict on an op that a person is asked about in any case: a deny of the layers, else an ask."""
+        verdict = process.stack.decide(call.op, call.resources, call.args, process.facts, own=own)
+        if verdict.outcome != "allow":
+            return verdict
+        return replace(verdict, outcome="ask", rule=f"op:{call.op.name}", because=f"it {call.op.asks}", constant=False)
+
     def recheck(self, call: Request, attribute: str, value: Any, index: int = 0) -> None:
         """Decide again on a late fact, on behalf of the device that found it: called with it before the first byte.
 
@@ -139,6 +172,7 @@ class Door:
         template = op.resources[index]
         resources, args = call.resources, {**call.args, attribute: value}
         if attribute == "resolved":
+            touch(self.core, call, value, index)
             resources = (*resources[:index], Resource("path", value, value), *resources[index + 1 :])
             args[template.field] = value
         if call.cap is not None:
@@ -170,7 +204,10 @@ class Door:
             except AgentOSError as error:
                 raise self.fail(call, error, permit.changes) from None
             if type(value) is not Park:
-                return self.done(call, permit, value)
+                value = self.done(call, permit, value)
+                if "log" in call.obligations:
+                    await core.journal.durable(process.last_seq)
+                return value
             call.count(False)
             await self._park_inside(call, value, permit)
             await self.wait_while_paused(call)
@@ -202,18 +239,20 @@ class Door:
         self.fail(call, Unavailable(reason, f"`{call.op.name}` was cancelled while it waited"))
 
     def reserve(self, call: Request) -> None:
-        """Take the call from the budget of its process and of every ancestor.
+        """Take the call from the budget of its process and of every ancestor, and from the limits of its policies.
 
         Raises:
-            Denied: `denied.budget` (journaled).
+            Denied: `denied.budget`, or `denied.policy` when a limit is full (journaled).
         """
-        if call.is_counted:
-            return
+        core, process = self.core, call.process
         try:
-            call.process.account.reserve_call(call.process.pid)
+            if call.charges and call.reservation is None:
+                call.reservation = core.quotas.reserve(call.charges, process, core.clock.now())
+            if not call.is_counted:
+                process.account.reserve_call(process.pid)
+                call.is_counted = True
         except Denied as error:
             raise self.fail(call, error) from None
-        call.is_counted = True
 
     async def _awaited(self, process: AgentProcess, pending: Any) -> Any:
         with self.core.outside(process):
@@ -242,18 +281,32 @@ class Door:
             raise self.fail(call, error, changes) from None
         if len(encoded) > RESULT_BYTES_MAX:
             raise self.fail(call, Invalid("argument", f"result has {len(encoded)} bytes, {RESULT_BYTES_MAX} at most"), changes)
+        result = decode(encoded)
+        carried = endorsed(core, call, permit, value) if permit.labels else 0
+        label = result_label(call, result, carried)
+        kept = "label" in call.obligations
+        if kept:
+            result = put_behind_handle(self.objects, permit, result, label=process.label | label)
+            encoded, label, carried = encode(result), 0, 0
         if not process.ended:
-            self.settle_belongings(call, permit.labels, changes)
+            self.settle_belongings(call, label, changes)
+            settle_quota(core, call, None, changes, succeeded=True)
         row = call.row("call", "done", core.clock.now())
-        row.result = encoded
+        row.result, row.labels = encoded, pack(row.labels | label, carried)
         if call.op.name == "proc.save":
             row.args = b""  # the record keeps the state, as a tree that shares what did not change
         reached("done.before")
         process.last_seq = core.append(row, changes)
         reached("done.appended")
+        if call.obligations and "log" in call.obligations:
+            log_call(call, process.last_seq, "done")
         if call.is_over and call.op.name != "proc.exit":
             raise ProcessEnded
-        return call.op.restore(decode(encoded))
+        if kept:
+            return result
+        flow: ProcessFlow = process.facts["flow"]
+        flow.note_result(call.op, result, call.args, seq=process.last_seq, label=carried)
+        return call.op.restore(result)
 
     def settle_belongings(self, call: Request, labels: int, changes: list[Change]) -> None:
         """Use the capability and the approval up, end the timer, raise the label: all in the append that records the call."""
@@ -263,10 +316,7 @@ class Door:
         if call.approval is not None and call.approval.live:
             core.asks.close(call.approval, "consumed", changes)
         core.timers.end(process.pid, call.number, changes)
-        if labels & ~process.label:
-            replaced = process.record.seq
-            process.label = process.record.label = process.label | labels
-            changes.append(Change(process.record, replaced))
+        raise_label(process, labels, changes)
         if process.account.is_due:
             changes.append(core.account_change(process))
 
@@ -282,11 +332,21 @@ class Door:
             for record in core.asks.all_of_call(call.process.pid, call.number):
                 core.asks.close(record, "consumed" if record is call.approval else "withdrawn", changes)
             call.count(not isinstance(error, Denied))
+            self._settle_failed(call, error, changes)
         row = call.row("call", "denied" if isinstance(error, Denied) else "failed", core.clock.now())
         row.code, row.result = error.code, error_bytes(error)
         row.rule = error.rule or row.rule
         error.seq = call.process.last_seq = core.append(row, changes)
         return error
+
+    def _settle_failed(self, call: Request, error: AgentOSError, changes: list[Change]) -> None:
+        """A call that was not made takes nothing from a limit; one that failed counts."""
+        if call.reservation is not None:
+            if isinstance(error, Denied) or error.code in ("unavailable.cancelled", "unavailable.timeout"):
+                self.core.quotas.release(call.reservation, changes)
+                call.reservation = None
+            else:
+                settle_quota(self.core, call, None, changes, succeeded=False)
 
     # --- waiting ------------------------------------------------------------------------------------------------------------
 
@@ -371,6 +431,16 @@ class Door:
     def bind_recheck(self, permit: Permit, call: Request) -> None:
         """Give a device the way to have late facts decided."""
         permit.recheck = partial(self.recheck, call)
+
+
+def settle_quota(
+    core: Core, call: Request, cost: Mapping[str, float] | None, changes: list[Change], *, succeeded: bool
+) -> None:
+    """Write down what the call took from the limits of its policies."""
+    if call.reservation is not None:
+        core.quotas.changes(call.reservation, changes)
+        core.quotas.settle(call.reservation, cost, succeeded, core.clock.now(), changes)
+        call.reservation = None
 
 
 def denial(call: Request, verdict: Verdict) -> Denied:

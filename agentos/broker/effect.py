@@ -14,14 +14,19 @@ from functools import partial
 from typing import Any
 
 from agentos.abi.codec import decode, encode
+from agentos.abi.labels import UNTRUSTED, pack
 from agentos.abi.limits import RESULT_BYTES_MAX
 from agentos.abi.op import Effect
 from agentos.abi.permit import Permit
 from agentos.abi.probe import reached
 from agentos.abi.records import Change, Row
-from agentos.broker.door import Door, error_bytes
+from agentos.broker.door import Door, error_bytes, settle_quota
+from agentos.broker.handle import put_behind_handle
+from agentos.broker.labels import before_effect, raise_label, result_label, settle_files
+from agentos.broker.obligation import log_call
 from agentos.broker.request import Request
 from agentos.errors import AgentOSError, Denied, Invalid, Unavailable
+from agentos.kernel.flow import ProcessFlow
 from agentos.kernel.slots import Slots
 
 __all__ = ["Effects"]
@@ -103,6 +108,9 @@ class Effects:
     def _admit(self, call: Request) -> Row:
         changes: list[Change] = []
         self._door.settle_belongings(call, 0, changes)
+        if call.reservation is not None:
+            self._core.quotas.changes(call.reservation, changes)
+        before_effect(self._core, call, changes)
         row = call.row("intent", "", self._core.clock.now())
         row.parent = call.paid.seq if call.paid is not None else 0
         call.process.intents[self._core.append(row, changes)] = None
@@ -126,20 +134,37 @@ class Effects:
             encoded = encode(value)
             if len(encoded) > RESULT_BYTES_MAX:
                 raise Invalid("argument", f"result has {len(encoded)} bytes, {RESULT_BYTES_MAX} at most")
-            plain = call.op.restore(decode(encoded))
+            result = decode(encoded)
+            restored = call.op.restore(result)
         except (AgentOSError, ValueError) as error:
             text = f"`{call.op.name}` returned what cannot be kept: {error}"[:2000]
             raise self.settle_error(call, intent, permit, Unavailable("device", text, may_have_happened=True)) from error
         reached("settle.before")
-        self._append(call, intent, permit, "done", result=encoded)
+        changes: list[Change] = []
+        own = (permit.labels if permit is not None else 0) | settle_files(self._core, call, succeeded=True, changes=changes)
+        label = result_label(call, result, own)
+        if "label" in call.obligations:
+            held = permit or self._door.permit(call)
+            held.changes = changes
+            result = restored = put_behind_handle(self._door.objects, held, result, label=call.process.label | label)
+            encoded, label, own = encode(result), 0, 0
+        self._append(call, intent, permit, "done", result=encoded, changes=changes, label=label, own=own)
         reached("settle.appended")
-        return plain
+        flow: ProcessFlow = call.process.facts["flow"]
+        if "label" not in call.obligations:
+            flow.note_result(call.op, result, call.args, seq=call.process.last_seq, label=own)
+        return restored
 
     def settle_error(self, call: Request, intent: Row, permit: Permit | None, error: AgentOSError) -> AgentOSError:
         """Append the failure and return the error with the intent's number."""
         unknown = isinstance(error, Unavailable) and error.may_have_happened
         outcome = "unknown" if unknown else "denied" if isinstance(error, Denied) else "failed"
-        self._append(call, intent, permit, outcome, code=error.code, result=error_bytes(error))
+        changes: list[Change] = []
+        settle_files(self._core, call, succeeded=False, changes=changes)
+        label = UNTRUSTED if call.op.untrusted and not isinstance(error, Denied) else 0  # what it says comes from outside, too
+        self._append(
+            call, intent, permit, outcome, code=error.code, result=error_bytes(error), changes=changes, label=label
+        )
         error.seq = intent.seq
         return error
 
@@ -154,13 +179,24 @@ class Effects:
             may_have_happened=not harmless,
         )
         outcome = "failed" if harmless and (timed_out or call.process.hosted) else "unknown"
-        self._append(call, intent, permit, outcome, code=error.code, result=error_bytes(error))
+        changes: list[Change] = []
+        settle_files(self._core, call, succeeded=False, changes=changes)
+        self._append(call, intent, permit, outcome, code=error.code, result=error_bytes(error), changes=changes)
 
-    def _append(
-        self, call: Request, intent: Row, permit: Permit | None, outcome: str, *, code: str = "", result: bytes
+    def _append(  # noqa: PLR0913 - the columns of a result
+        self,
+        call: Request,
+        intent: Row,
+        permit: Permit | None,
+        outcome: str,
+        *,
+        code: str = "",
+        result: bytes,
+        changes: list[Change],
+        label: int = 0,
+        own: int = 0,
     ) -> None:
         core, process = self._core, call.process
-        changes: list[Change] = []
         process.intents.pop(intent.seq, None)
         cost = permit.cost if permit is not None else None
         if cost:
@@ -173,17 +209,12 @@ class Effects:
                 and call.cap is not None
             ):
                 core.caps.return_use(call.cap, changes)
-            self._raise_label(call, permit, changes)
+            raise_label(process, label, changes)
+        settle_quota(core, call, cost, changes, succeeded=outcome == "done")
         row = Row(
-            pid=process.pid, number=call.number, kind="result", op=call.op.name, outcome=outcome, code=code, labels=process.label,
+            pid=process.pid, number=call.number, kind="result", op=call.op.name, outcome=outcome, code=code, labels=pack(process.label, own),
             cost=encode(cost) if cost else b"", result=result, parent=intent.seq, at=core.clock.now(),
         )  # fmt: skip
         process.last_seq = core.append(row, changes)
-
-    def _raise_label(self, call: Request, permit: Permit | None, changes: list[Change]) -> None:
-        process = call.process
-        labels = permit.labels if permit is not None else 0
-        if labels & ~process.label:
-            replaced = process.record.seq
-            process.label = process.record.label = process.label | labels
-            changes.append(Change(process.record, replaced))
+        if "log" in call.obligations:
+            log_call(call, process.last_seq, outcome)

@@ -23,6 +23,7 @@ from agentos.abi.records import AskRecord, Change, Row
 from agentos.abi.syscall import NOT_STARTED, UNKNOWN, Park
 from agentos.broker.door import Door
 from agentos.broker.effect import Effects
+from agentos.broker.handle import is_handle
 from agentos.broker.request import Request
 from agentos.errors import AgentOSError, Denied, KernelPanic, Unavailable, from_data
 from agentos.kernel.ask import verdict_of
@@ -55,7 +56,10 @@ class Replay:
         process.last_seq = row.seq
         if row.outcome != "done":
             raise from_data(decode(row.result), seq=recorded.head.seq)
-        value = call.op.restore(decode(row.result))
+        value = decode(row.result)
+        if is_handle(value):
+            return value
+        value = call.op.restore(value)
         if call.op.name == "proc.chdir":
             process.cwd = value
         return value
@@ -72,6 +76,10 @@ class Replay:
         if call.encoded != intent.args:
             call.set_args(call.op.validate(decode(intent.args)))
         call.digest = intent.digest
+        process = call.process
+        if process.stack.layers:
+            charges = process.stack.charges(call.op, call.resources, call.args, process.facts)
+            call.reservation = self._core.quotas.resume(charges, process, intent.at)
         if call.op.effect is Effect.PROBEABLE:
             return await self._probe(call, intent)
         if call.op.effect is Effect.ONCE:

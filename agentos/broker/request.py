@@ -10,14 +10,17 @@ import anyio
 from agentos.abi.codec import encode
 from agentos.abi.limits import ARGS_BYTES_MAX
 from agentos.abi.records import Row
+from agentos.abi.resource import canonical_path
 from agentos.abi.syscall import Syscall
 from agentos.errors import Invalid
 
 if TYPE_CHECKING:
-    from agentos.abi.records import AskRecord
+    from agentos.abi.records import AskRecord, Change
     from agentos.abi.resource import Resource
     from agentos.kernel.process import AgentProcess, Cap
+    from agentos.kernel.quota import Reservation
     from agentos.policy import Verdict
+    from agentos.policy.flow import Charge
 
 __all__ = ["Deadline", "Request", "call_digest", "is_host_call"]
 
@@ -46,8 +49,8 @@ class Request:
     """A typed call: validated arguments, canonical resources, one encoding. Nothing about its target has been observed."""
 
     __slots__ = (
-        "approval", "args", "attempt", "cap", "deadline", "digest", "encoded", "is_counted", "key", "number", "op", "paid", "process",
-        "resources", "syscall", "verdict",
+        "approval", "args", "attempt", "cap", "charges", "deadline", "digest", "encoded", "given", "is_alone", "is_counted", "key", "label", "number",
+        "obligations", "op", "paid", "process", "reservation", "resources", "syscall", "touched", "touches", "verdict", "vouched",
     )  # fmt: skip
 
     def __init__(self, process: AgentProcess, syscall: Syscall, args: dict[str, Any], number: str, key: str) -> None:
@@ -57,6 +60,8 @@ class Request:
         self.op = op
         self.number = number
         self.key = key
+        self.label = process.call_label
+        self.vouched: tuple[Any, ...] = ()
         self.set_args(op.validate(args))
         self.cap: Cap | None = None
         self.verdict: Verdict | None = None
@@ -65,6 +70,12 @@ class Request:
         self.paid: Row | None = None  # the interrupted intent that this attempt finishes
         self.deadline: Deadline | None = None
         self.is_counted = False
+        self.charges: tuple[Charge, ...] = ()
+        self.reservation: Reservation | None = None
+        self.obligations: frozenset[str] = frozenset()
+        self.touched: dict[int, str] = {}  # resource number -> path that the device really uses
+        self.touches: list[Change] = []  # labels of those paths
+        self.is_alone = True
 
     def count(self, counted: bool) -> None:
         """Have the call count in the budget, or no longer; limits or not: what was used was used."""
@@ -79,8 +90,10 @@ class Request:
             Invalid: a resource is malformed, or the arguments are larger than ARGS_BYTES_MAX.
         """
         process, op = self.process, self.op
+        given = {name: args[name] for template in op.resources if template.kind in ("path", "url") for name in template.fields}
         self.resources: tuple[Resource, ...] = op.render(args, process.cwd, process.pid)
         self.args = args
+        self.given = _same_from_root(given, args)
         self.encoded = encode(args)
         if len(self.encoded) > ARGS_BYTES_MAX:
             raise Invalid(
@@ -118,6 +131,20 @@ class Request:
         return Row(
             pid=self.process.pid, number=self.number, kind=kind, op=self.op.name, resource=self.resource_text, effect=self.op.effect.value,
             digest=self.digest, args=self.encoded, outcome=outcome, rule=verdict.rule if verdict is not None else "",
-            cap=cap.cap if cap is not None else 0, ask=self.approved_by, labels=self.process.label, key=self.key,
+            cap=cap.cap if cap is not None else 0, ask=self.approved_by, labels=self.process.label | self.label, key=self.key,
             at=at,
         )  # fmt: skip
+
+
+def _same_from_root(given: dict[str, Any], args: dict[str, Any]) -> dict[str, Any]:
+    """Return canonical value -> value as it was given, where the two mean the same seen from the root.
+
+    Whoever wrote the given form (a user, in the goal) then wrote the canonical one too. A name that only means this because of the
+    current folder, which the process itself chose, is not that.
+    """
+    found: dict[str, Any] = {}
+    for name, value in given.items():
+        canonical = args[name]
+        if isinstance(value, str) and value != canonical and ("://" in value or canonical_path(value) == canonical):
+            found[canonical] = value
+    return found

@@ -3,7 +3,8 @@
     pending -> decided -> consumed          (approval, unknown_outcome, capability: consumed by the call they were given for)
             -> withdrawn | expired          (the call was cancelled, the process ended; nobody answered in time)
 
-Every step is a compare-and-set on the version that was read.
+Every step is a compare-and-set on the version that was read. An approval may reach further than its call (`Answer.scope`): how far is
+bounded by the rule that asked and by what its offer can say; the standing grant that it then makes is `kernel.standing`'s.
 
 INVARIANT one-shot-once: an approval is consumed by the append that admits the call whose digest it bears, and by no other: the
 digest covers op, arguments, resource and preview, and a consumed ask is never looked at again.
@@ -17,22 +18,29 @@ from typing import TYPE_CHECKING, Any
 
 from agentos.abi.codec import decode, encode
 from agentos.abi.labels import names
-from agentos.abi.limits import ASKS_PENDING_MAX
+from agentos.abi.limits import ASKS_PENDING_MAX, IDENTIFIER_CHARS_MAX, STANDING_GRANT_S_MAX
 from agentos.abi.records import AskRecord, Change
+from agentos.abi.units import parse_duration_s
 from agentos.errors import Denied, Invalid, Unavailable
 
 if TYPE_CHECKING:
     from agentos.kernel.process import AgentProcess
 
-__all__ = ["Answer", "Ask", "AskTable"]
+__all__ = ["Answer", "Ask", "AskTable", "Standing", "admits", "batch_of", "duration_of", "scopes_of"]
 
 KINDS = ("approval", "question", "unknown_outcome", "capability", "widening")
-SCOPES = ("once",)
+SCOPES = ("once", "process", "tree", "image", "project")
+"""How far an approval reaches, the narrowest first. A duration reaches as far as `tree`, for that long."""
+IRREVERSIBLE = frozenset({"once", "keyed"})
+"""Effect classes that nothing takes back."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a person decided. `verdict` is approve or deny; `edit` replaces arguments; `value` answers a question."""
+    """What a person decided. `verdict` is approve or deny; `edit` replaces arguments; `value` answers a question.
+
+    `scope` is one of SCOPES or a duration; ``covered by ask N`` where a standing grant answered, which the answer to ask N made.
+    """
 
     verdict: str
     by: str
@@ -46,7 +54,20 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One question as a person sees it. Everything in `args`, `preview` and a question's text was written by the agent."""
+    """One question as a person sees it. Everything in `args`, `preview` and a question's text was written by the agent.
+
+    Attributes:
+        resource: The canonical resources, one per line.
+        effect: Effect class of the op; empty where no op waits.
+        irreversible: True when nothing takes the effect back (``once``, ``keyed``).
+        question: What the rule asks (`else ask "..."`), with the agent's values filled in; empty when it does not say.
+        remember: The widest scope that the rule lets a person give; empty = any.
+        scopes: The scopes that a person may choose; where `tree` is among them, a duration such as ``8h`` may be given too.
+        offer: The exact rule that any scope but ``once`` stores; empty when there is none to offer.
+        would_cover: Recent calls that the offer would have covered, the newest first, as ``{seq, pid, op, resource, at}``: filled in by
+            `Kernel.ask` only.
+        batch: The same for asks of calls that were made together; empty for a call made by itself.
+    """
 
     id: int
     kind: str
@@ -65,9 +86,53 @@ class Ask:
     answer: dict[str, Any] | None = None
     number: str = ""
     rule_name: str = ""
+    resource: str = ""
+    effect: str = ""
+    irreversible: bool = False
+    question: str = ""
+    remember: str = ""
+    scopes: tuple[str, ...] = ("once",)
+    offer: str = ""
+    would_cover: tuple[dict[str, Any], ...] = ()
+    batch: str = ""
 
 
-def as_ask(record: AskRecord) -> Ask:
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A standing grant as people see it: an approval for more than one call.
+
+    Attributes:
+        id: Its number.
+        scope: process, tree, image, project or a duration.
+        holder: What it is bound to: a pid, the pid of a tree's root, an image digest, or nothing for the project.
+        op: The op it is for.
+        offer: The rule that says which calls it covers.
+        rule: The policy rule, as ``file:line``, whose asks it answers; those of no other.
+        ask: The ask that it was given with.
+        by: Who gave it.
+        reason: Why, if they said so.
+        created: When, in seconds since the epoch.
+        expires: When it lapses, or None.
+        state: live, revoked, expired or ended.
+        uses: Calls that it has let through, counted in the journal.
+    """
+
+    id: int
+    scope: str
+    holder: str
+    op: str
+    offer: str
+    rule: str
+    ask: int
+    by: str
+    reason: str
+    created: float
+    expires: float | None
+    state: str
+    uses: int = 0
+
+
+def as_ask(record: AskRecord, would_cover: tuple[dict[str, Any], ...] = ()) -> Ask:
     """Return the ask as people and programs see it."""
     return Ask(
         id=record.ask, kind=record.kind, pid=record.pid, op=record.op, args=decode(record.args) if record.args else {},
@@ -75,8 +140,53 @@ def as_ask(record: AskRecord) -> Ask:
         because=record.because, labels=names(record.labels), lineage=decode(record.lineage) if record.lineage else [],
         created=record.created, expires=record.expires or None, state=record.state,
         answer=decode(record.answer) if record.answer else None, number=record.number,
-        rule_name=record.rule_name,
+        rule_name=record.rule_name, resource=record.resource, effect=record.effect, irreversible=record.effect in IRREVERSIBLE,
+        question=record.question, remember=record.remember, scopes=scopes_of(record), offer=record.offer, would_cover=would_cover,
+        batch=record.batch,
     )  # fmt: skip
+
+
+# --- scopes -----------------------------------------------------------------------------------------------------------------
+
+
+def duration_of(scope: str) -> float | None:
+    """Return the seconds that a scope such as ``8h`` means, None for one that is no duration or is out of bounds."""
+    try:
+        seconds = parse_duration_s(scope)
+    except ValueError:
+        return None
+    return seconds if 0 < seconds <= STANDING_GRANT_S_MAX else None
+
+
+def admits(remember: str, scope: str) -> bool:
+    """Say whether a rule that may be remembered for `remember` lets a person choose `scope`. What is no scope is never let through.
+
+    A duration bounds a grant in time as well as in reach: within ``8h`` lie shorter durations, and the process for so long.
+    """
+    seconds = duration_of(scope)
+    if scope not in SCOPES and seconds is None:
+        return False
+    if scope == "once" or not remember:
+        return True
+    longest = duration_of(remember)
+    if longest is not None:
+        return scope == "process" if seconds is None else seconds <= longest
+    widest = SCOPES.index(remember) if remember in SCOPES else 0
+    return (SCOPES.index("tree") if seconds is not None else SCOPES.index(scope)) <= widest
+
+
+def scopes_of(record: AskRecord) -> tuple[str, ...]:
+    """Return the scopes that a person may choose for an ask, the narrowest first; of durations the longest that the rule names."""
+    if not record.offer:
+        return SCOPES[:1]
+    chosen = tuple(scope for scope in SCOPES if admits(record.remember, scope))
+    return (*chosen, record.remember) if duration_of(record.remember) is not None else chosen
+
+
+def batch_of(pid: int, number: str) -> str:
+    """Return what the calls have in common that were made together: branches of one gather, calls of one list."""
+    prefix = number.rsplit(".", 2)
+    return f"{pid}/{prefix[0]}" if len(prefix) == 3 else ""
 
 
 class AskTable:
@@ -120,6 +230,7 @@ class AskTable:
             created=now,
             expires=expires,
             lineage=encode(lineage),
+            batch=batch_of(process.pid, number),
             **columns,
         )
         self._next += 1
@@ -157,14 +268,35 @@ class AskTable:
         Raises:
             Invalid: it is not pending, or the answer does not fit its kind.
         """
+        record = self.check(ask, answer)
+        self.settle(record, answer, changes)
+        return record
+
+    def check(self, ask: int, answer: Answer) -> AskRecord:
+        """Return the ask that an answer would decide; nothing is changed.
+
+        Raises:
+            Invalid: it is not pending, or the answer does not fit its kind.
+        """
         record = self.find(ask)
         if record.state != "pending":
             raise Invalid("state", f"ask {ask} is {record.state} already", hint="an ask is answered once", ask=ask)
         _check_fits(record, answer)
+        return record
+
+    def settle(self, record: AskRecord, answer: Answer, changes: list[Change]) -> None:
+        """Decide a pending ask by an answer that fits it: a person's, or a standing grant's."""
+        assert record.state == "pending", "an ask is answered once"
         replaced = record.seq
         record.state, record.answer = "decided", encode(answer)
         changes.append(Change(record, replaced))
-        return record
+
+    def reopen(self, record: AskRecord, changes: list[Change]) -> None:
+        """Have an ask wait again: it was answered by somebody who may not."""
+        assert record.state == "decided", "only an answer can be refused"
+        replaced = record.seq
+        record.state, record.answer = "pending", b""
+        changes.append(Change(record, replaced))
 
     def close(self, record: AskRecord, state: str, changes: list[Change]) -> None:
         """End an ask: consumed, withdrawn or expired."""
@@ -190,8 +322,10 @@ class AskTable:
 def _check_fits(record: AskRecord, answer: Answer) -> None:
     if answer.verdict not in ("approve", "deny"):
         raise Invalid("argument", f"`{answer.verdict}` is not an answer", hint="approve or deny", field="verdict")
-    if answer.scope not in SCOPES:
-        raise Invalid("argument", f"`{answer.scope}` is not a scope", hint=f"use {', '.join(SCOPES)}", field="scope")
+    if not 0 < len(answer.by) <= IDENTIFIER_CHARS_MAX:
+        hint = f"give a name of 1 to {IDENTIFIER_CHARS_MAX} characters"
+        raise Invalid("argument", f"the name of who answers has {len(answer.by)} characters", hint=hint, field="by")
+    _check_scope(record, answer)
     if answer.edit is not None and record.kind != "approval":
         raise Invalid("argument", f"a {record.kind} has no arguments to edit", field="edit", hint="answer with value=")
     if record.kind == "question" and answer.verdict == "approve":
@@ -204,6 +338,24 @@ def _check_fits(record: AskRecord, answer: Answer) -> None:
             raise Invalid(
                 "argument", f"`{answer.value}` is not one of the options", hint=f"use {', '.join(options)}", field="value"
             )
+
+
+def _check_scope(record: AskRecord, answer: Answer) -> None:
+    scope, reach = answer.scope, f"{', '.join(SCOPES)} or a duration such as 8h"
+    if scope == "once":
+        return
+    if scope not in SCOPES and duration_of(scope) is None:
+        raise Invalid("argument", f"`{scope[:100]}` is not a scope", hint=f"use {reach}", field="scope")
+    if answer.verdict != "approve" or record.kind != "approval" or not record.offer:
+        why = "there is no rule that would say exactly this" if record.kind == "approval" else f"it is a {record.kind}"
+        why = "a denial is for one call" if answer.verdict != "approve" else why
+        raise Invalid("argument", f"ask {record.ask} can only be answered once: {why}", hint="use scope `once`", field="scope")
+    if answer.edit is not None:
+        hint = "approve the changed call once, or this one as it is"
+        raise Invalid("argument", "the offer was shown for the call as it was asked, not as edited", hint=hint, field="scope")
+    if not admits(record.remember, scope):
+        hint = f"the widest is {record.remember}"
+        raise Invalid("argument", f"`{scope}` is wider than {record.rule} lets a person choose", hint=hint, field="scope")
 
 
 def verdict_of(record: AskRecord) -> Answer:

@@ -18,20 +18,24 @@ from agentos.abi.codec import encode
 from agentos.abi.limits import STEP_REPORT_S
 from agentos.abi.op import OpTable
 from agentos.abi.protocols import Clock, Runner
-from agentos.abi.records import AccountRecord, AskRecord, CapRecord, Change, MessageRecord, ProcessRecord, Row
+from agentos.abi.records import AccountRecord, AskRecord, CapRecord, Change, MessageRecord, ProcessRecord, Row, StandingRecord
 from agentos.kernel.ask import AskTable
 from agentos.kernel.capability import CapTable
 from agentos.kernel.event import EventBus, event_of
+from agentos.kernel.filelabel import FileLabels
 from agentos.kernel.image import ImageTable
 from agentos.kernel.layer import LayerTable
 from agentos.kernel.message import MailTable
 from agentos.kernel.process import AgentProcess, OpenCall, ProcessTable
+from agentos.kernel.quota import QuotaTable
 from agentos.kernel.scheduler import Scheduler
 from agentos.kernel.slots import Slots
+from agentos.kernel.standing import StandingTable
 from agentos.kernel.timer import TimerTable
 from agentos.kernel.wait import WaitTable
 
 if TYPE_CHECKING:
+    from agentos.kernel.people import People
     from agentos.policy import Policy
     from agentos.store import Store
 
@@ -63,10 +67,15 @@ class Core:
         self.events = EventBus()
         self.timers = TimerTable()
         self.slots: dict[str, Slots] = {}
+        self.files = FileLabels()
+        self.quotas = QuotaTable()
+        self.place: Callable[[str], str] = lambda path: path  # one name for a file that two mounts show
         self.scheduler = Scheduler(self._run, self.unwind, self._slow)
         self.waits = WaitTable(self.scheduler.ready, self._past_deadline, self.scheduler.resume)
         self.caps = CapTable(store.max_key(CapRecord) + 1)
         self.asks = AskTable(store.max_key(AskRecord) + 1)
+        self.standing = StandingTable(ops, store.max_key(StandingRecord) + 1)
+        self.people: People | None = None  # who may answer; None = whoever reaches the API
         self.mail = MailTable(store.max_key(MessageRecord) + 1)
         self._next_pid = store.max_key(ProcessRecord) + 1
         self.runner: Runner
@@ -116,6 +125,11 @@ class Core:
         if record.state != "paused":
             record.state = "waiting"
         return Change(record, replaced)
+
+    def result_schema(self, pid: int) -> dict[str, Any] | None:
+        """Return the schema that a process's result was checked against, None when its image declares none."""
+        record = self.store.get(ProcessRecord, pid)
+        return self.images.by_digest(record.image_digest).result_schema if record is not None else None
 
     def new_pid(self) -> int:
         """Return the next pid; pids are never used again."""

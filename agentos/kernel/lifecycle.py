@@ -15,14 +15,18 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from agentos.abi.codec import decode, encode
+from agentos.abi.fence import has_fence
+from agentos.abi.labels import UNTRUSTED
 from agentos.abi.limits import GOAL_BYTES_MAX, IDENTIFIER_CHARS_MAX, LINEAGE_DEPTH_MAX
 from agentos.abi.records import Change, NameRecord, ProcessRecord
 from agentos.abi.values import ErrorData, Exit
 from agentos.errors import AgentOSError, Denied, Invalid
 from agentos.kernel.budget import Account, parse_limits
+from agentos.kernel.flow import ProcessFlow
+from agentos.kernel.grant import confine, give, plan
 from agentos.kernel.process import AgentProcess
 from agentos.kernel.tree import Tree
-from agentos.policy import CapSpec, Layer, Policy, parse_capability
+from agentos.policy import Layer, Policy
 
 if TYPE_CHECKING:
     from agentos.abi.image import AgentImage
@@ -59,11 +63,11 @@ def spawn(core: Core, image: AgentImage, birth: Birth, parent: AgentProcess | No
     for name, bound in parse_limits(image.limits).items():
         limits[name] = min(limits[name], bound)
     _check_birth(birth)
-    grants = _plan_grants(core, image, birth, parent)
+    grants = plan(core, image, birth.grant, parent)
     if parent is not None:
         _check_family(parent)
     process = _make(core, image, birth, parent, limits)
-    _give(core, process, grants, changes)
+    give(core, process, grants, changes)
     process.fresh = True
     for layer in (*image_layers(core, image), *birth.layers):
         core.layers.keep(layer, changes)
@@ -71,25 +75,6 @@ def spawn(core: Core, image: AgentImage, birth: Birth, parent: AgentProcess | No
     if not process.hosted:
         core.scheduler.ready(process)
     return process
-
-
-def _give(core: Core, process: AgentProcess, grants: list[tuple[CapSpec, Any]], changes: list[Change]) -> None:
-    """Mint or derive every grant, or, when one is refused, nothing: the process is taken back."""
-    given: list[Change] = []
-    now = core.clock.now()
-    try:
-        for spec, giver in grants:
-            if giver is None:
-                core.caps.mint(process, spec, given, now=now)
-            else:
-                core.caps.derive(giver, spec, process, given, now=now)
-    except Denied:
-        for cap in list(process.caps.values()):
-            core.caps.revoke(cap, given)
-        process.state = "failed"
-        core.processes.remove(process)
-        raise
-    changes += given
 
 
 def _check_birth(birth: Birth) -> None:
@@ -122,87 +107,6 @@ def _check_family(parent: AgentProcess) -> None:
         raise Denied("budget", f"process {parent.pid} has {len(parent.children)} children, the most it may", limit="children")
 
 
-def _plan_grants(core: Core, image: AgentImage, birth: Birth, parent: AgentProcess | None) -> list[tuple[CapSpec, Any]]:
-    """Return (capability, capability it comes from; None = minted) for each grant, before anything is changed."""
-    bounds = [[parse_capability(text, core.ops) for text in texts] for texts in (image.capabilities, *image.ceilings) if texts]
-    wanted = image.capabilities if birth.grant is None else birth.grant
-    grants: list[tuple[CapSpec, Any]] = []
-    now = core.clock.now()
-    for text in wanted:
-        for spec in _within([parse_capability(text, core.ops)], bounds, image):
-            if parent is None:
-                grants.append((spec, None))
-            else:
-                grants += [(part, core.caps.find_parent(parent, part, now)) for part in _by_parent(core, parent, spec, now)]
-    return grants
-
-
-def _within(specs: list[CapSpec], bounds: list[list[CapSpec]], image: AgentImage) -> list[CapSpec]:
-    """Return what a grant has in common with every bound: what the image requests, and what each image it is made from does.
-
-    An image that requests nothing bounds nothing: what it is given is up to the giver.
-    """
-    for bound in bounds:
-        specs = [common for spec in specs for common in _common(spec, bound, image)]
-    return specs
-
-
-def _common(spec: CapSpec, bound: list[CapSpec], image: AgentImage) -> list[CapSpec]:
-    """Return what a grant has in common with what an image requests.
-
-    That is the grant where one request contains it, else, op by op, the requests that it contains. Counted uses are never multiplied:
-    a grant that would have to be cut into several is refused.
-    """
-    if any(spec.text == allowed.text for allowed in bound):
-        return [spec]
-    whole = next((found for allowed in bound if (found := _contained(spec, allowed)) is not None), None)
-    if whole is not None:
-        return [whole]
-    common = [one for part in spec.split() for one in _common_part(part, bound, image)]
-    if len(common) > 1 and spec.uses is not None:
-        raise Denied(
-            "capability",
-            f"`{spec.text}` counts uses over what are several requests of `{image.ref}`",
-            hint="grant each by itself",
-        )
-    return common
-
-
-def _common_part(part: CapSpec, bound: list[CapSpec], image: AgentImage) -> list[CapSpec]:
-    requests = [one for whole in bound for one in (whole, *whole.split()) if one.ops & part.ops]
-    whole = next((found for allowed in requests if (found := _contained(part, allowed)) is not None), None)
-    if whole is not None:
-        return [whole]
-    common = [one for one in (_contained(allowed, part) for allowed in requests) if one is not None]
-    if not common:
-        raise Denied(
-            "capability",
-            f"image `{image.ref}` does not request `{part.text}`",
-            hint="add it to the manifest's capabilities, or grant it to the running process",
-        )
-    return common
-
-
-def _contained(inner: CapSpec, outer: CapSpec) -> CapSpec | None:
-    """Return what is left of `inner` within `outer`, None when it is wider."""
-    try:
-        return inner.within(outer)
-    except Denied:
-        return None
-
-
-def _by_parent(core: Core, parent: AgentProcess, spec: CapSpec, now: float) -> list[CapSpec]:
-    """Split a grant of several ops by op when no single capability of the parent contains all of them."""
-    try:
-        core.caps.find_parent(parent, spec, now)
-    except Denied:
-        parts = spec.split()
-        if len(parts) == 1:
-            raise
-        return parts
-    return [spec]
-
-
 def image_layers(core: Core, image: AgentImage) -> list[Layer]:
     """Return the policy layers that an image brings: its own, if it has one."""
     policy = image.policy
@@ -224,6 +128,9 @@ def _make(core: Core, image: AgentImage, birth: Birth, parent: AgentProcess | No
     if parent is not None:
         record.ppid, record.tree, record.depth = parent.pid, parent.record.tree, parent.record.depth + 1
         record.label, record.cwd = parent.label, parent.cwd
+    if has_fence(birth.goal) or has_fence(birth.args):
+        record.label |= UNTRUSTED
+    record.birth_label = record.label
     account = Account(core.new_account(pid), limits, parent.account if parent else None)
     return link(core, record, account, image, parent)
 
@@ -238,6 +145,7 @@ def link(core: Core, record: ProcessRecord, account: Account, image: AgentImage,
     process.stack = core.layers.stack(decode_layers(record))
     process.facts = {
         "proc.pid": record.pid, "proc.depth": record.depth, "proc.image": record.image, "proc.name": record.name,
+        "proc.mode": core.mode, "overlay": False, "flow": ProcessFlow(core, process),
     }  # fmt: skip
     process.tree = parent.tree if parent else Tree(record.tree, record.weight)
     core.processes.add(process)
@@ -261,6 +169,7 @@ def fork(core: Core, process: AgentProcess, grant: Iterable[str], goal: Any, cha
     child = spawn(core, process.image, birth, process, changes)
     mine, its = process.record, child.record
     its.args, its.cwd, its.label, its.options = mine.args, mine.cwd, process.label, mine.options
+    its.birth_label = mine.birth_label
     its.save_number, its.save_state = mine.save_number, mine.save_state
     its.fork_pid, its.fork_seq = process.pid, core.journal.head + 1
     its.layers = mine.layers
@@ -278,7 +187,7 @@ def _copied_names(core: Core, pid: int, child_pid: int) -> list[Change]:
 def exec_image(
     core: Core, process: AgentProcess, image: AgentImage, args: dict[str, Any] | None, changes: list[Change]
 ) -> None:
-    """Replace the image: the program starts anew, capabilities that the new image does not request are dropped.
+    """Replace the image: the program starts anew, capabilities are cut down to what the new image requests.
 
     Raises:
         Invalid: host processes have no program to replace.
@@ -287,10 +196,7 @@ def exec_image(
         raise Invalid("state", "a host process has no program to replace", hint="exec is for programs", pid=process.pid)
     record = process.record
     replaced = record.seq
-    requested = [spec for text in image.capabilities for spec in parse_capability(text, core.ops).split()]
-    for cap in list(process.caps.values()):
-        if not all(any(_contained(part, bound) for bound in requested) for part in cap.spec.split()):
-            core.caps.revoke(cap, changes, "dropped")
+    confine(core, process, image, changes)
     for layer in image_layers(core, image):
         core.layers.keep(layer, changes)
         if layer.digest not in decode_layers(record):
@@ -342,6 +248,8 @@ def end(
         return
     ended = encode(Exit(state, value, error))  # refused before anything has changed
     core.asks.withdraw_all(process.pid, changes)
+    core.quotas.end_process(process.pid, changes)
+    _end_standing(core, process, changes)
     core.timers.end_all(process.pid, changes)
     for cap in list(process.caps.values()):
         core.caps.revoke(cap, changes, "ended")
@@ -364,6 +272,17 @@ def end(
     core.waits.wake(("child", process.pid))
     if process.scope is not None:
         process.scope.cancel()
+
+
+def _end_standing(core: Core, process: AgentProcess, changes: list[Change]) -> None:
+    """End the standing grants that were for the process, or for its tree when it was the last of that; a tree's counters too."""
+    core.standing.end_process(process.pid, changes)
+    tree = process.record.tree
+    if not (core.standing.is_for_tree(tree) or core.quotas.is_for_tree(tree)):
+        return
+    if not any(other.record.tree == tree for other in core.processes if other is not process):
+        core.standing.end_tree(tree, changes)
+        core.quotas.end_tree(tree, changes)
 
 
 def error_data(error: Exception) -> ErrorData:

@@ -96,6 +96,11 @@ class AgentProcess:
         return self.record.program == "host"
 
     @property
+    def call_label(self) -> int:
+        """Label bits that its calls carry. The calls of a script were all written with its image: they carry what it was born with."""
+        return self.record.birth_label if self.record.program == "script" else self.label
+
+    @property
     def goal(self) -> Any:
         """The goal it was started with, None when there is none."""
         return decode(self.record.goal) if self.record.goal else None

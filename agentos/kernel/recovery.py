@@ -18,11 +18,14 @@ from agentos.abi.records import (
     AccountRecord,
     AskRecord,
     CapRecord,
+    FileLabelRecord,
     ImageRecord,
     MessageRecord,
     PolicyRecord,
     ProcessRecord,
+    QuotaRecord,
     Row,
+    StandingRecord,
     TimerRecord,
 )  # fmt: skip
 from agentos.abi.syscall import Wait
@@ -135,11 +138,17 @@ def _load_belongings(core: Core) -> None:
             core.dormant.append(cap)
     for ask in core.store.current(AskRecord, live=True):
         core.asks.load(ask)
+    for grant in core.store.current(StandingRecord, live=True):
+        core.standing.load(grant)
     for message in core.store.current(MessageRecord, live=True):
         if core.processes.get(message.pid):
             core.mail.load(message)
     for timer in core.store.current(TimerRecord, live=True):
         core.timers.load(timer)
+    for quota in core.store.current(QuotaRecord, live=True):
+        core.quotas.load(quota)
+    for label in core.store.current(FileLabelRecord, live=True):
+        core.files.load(label)
 
 
 def _known_spec(core: Core, cap: CapRecord) -> CapSpec | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from agentos.abi import labels as label_words
 from agentos.abi.op import OpTable
@@ -13,17 +13,13 @@ from agentos.abi.syscall import Syscall
 from agentos.abi.values import Ref
 from agentos.memory.objects import ObjectTable
 
-if TYPE_CHECKING:
-    from agentos.store import Store
-
 __all__ = ["syscalls"]
 
 Handler = Callable[[ObjectTable, Permit, dict[str, Any]], Any]
 
 
-def syscalls(store: Store, ops: OpTable, now: Callable[[], float]) -> list[Syscall]:
-    """Return the ops of object memory, bound to a store and a clock."""
-    table = ObjectTable(store, now)
+def syscalls(table: ObjectTable, ops: OpTable) -> list[Syscall]:
+    """Return the ops of object memory, bound to its table."""
     handlers: dict[str, Handler] = {"put": _put, "append": _append, "get": _get, "list": _list, "link": _link, "drop": _drop}
     return [
         Syscall(ops.find(f"obj.{verb}"), partial(_spend, f"obj.{verb}", handler, table), awaits=False)

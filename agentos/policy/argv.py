@@ -16,7 +16,7 @@ from typing import Final
 
 from agentos.policy.glob import DEEP, ONE, STAR, Deep, Part, Segment, Sequence_
 
-__all__ = ["Argv", "argv_of"]
+__all__ = ["CODE_WORDS", "INTERPRETERS", "Argv", "argv_of"]
 
 _RUNNERS: Final = frozenset({
     "sh", "bash", "dash", "ash", "zsh", "ksh", "fish", "csh", "tcsh", "busybox", "toybox", "env", "xargs", "parallel", "sudo", "su",
@@ -31,6 +31,11 @@ _INLINE: Final = {
 """Interpreters -> the short options that carry code."""
 _INLINE_WORDS: Final = frozenset({"--eval", "--print", "--exec", "--run", "--expr", "eval", "-", "-eval"})
 _VERSION: Final = re.compile(r"[-.]?[0-9][0-9.]*\Z")
+
+INTERPRETERS: Final = _RUNNERS | _INLINE.keys()
+"""The plain names of executables that may run commands or code given to them."""
+CODE_WORDS: Final = _INLINE_WORDS
+"""The tokens, also followed by ``=``, that give code to an interpreter, whichever it is."""
 
 
 @dataclass(frozen=True, slots=True)

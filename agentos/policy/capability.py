@@ -20,7 +20,7 @@ from agentos.policy.pattern import Pattern, compile_pattern
 from agentos.policy.syntax import And, Expr, Literal, Test
 from agentos.policy.unparse import expr_text, quoted
 
-__all__ = ["CLAUSE", "CapSpec", "compiled", "joined", "named"]
+__all__ = ["CLAUSE", "CapSpec", "compiled", "joined", "named", "pattern_text"]
 
 CLAUSE = re.compile(r"(?:^|\s)(?:when\s|uses\s+\S+|depth\s+\S+|for\s+[0-9][\w.]*)")
 _PLAIN = re.compile(r"[^\s,\"'\\]+")
@@ -133,6 +133,13 @@ class CapSpec:
             )
         )
 
+    def only(self, ops: frozenset[str]) -> CapSpec | None:
+        """Return the same for those of its ops that are in `ops`, None when none is."""
+        left = self.ops & ops
+        if left == self.ops:
+            return self
+        return named(replace(self, ops=left, text="")) if left else None
+
     def split(self) -> list[CapSpec]:
         """Return one capability per op, which together cover what this one does; counted uses belong to the whole and keep it whole."""
         if len(self.ops) == 1 or self.uses is not None:
@@ -163,7 +170,7 @@ def named(spec: CapSpec) -> CapSpec:
     """Return the same spec with its canonical text: ops in the table's order, the clauses in theirs."""
     words = [", ".join(op.name for op in spec.table if op.name in spec.ops)]
     if spec.patterns:
-        words.append(", ".join(_pattern_text(text) for text in spec.patterns))
+        words.append(", ".join(pattern_text(text) for text in spec.patterns))
     if spec.tests:
         words.append("when " + expr_text(And(spec.tests) if len(spec.tests) > 1 else spec.tests[0]))
     words += [f"uses {spec.uses}"] if spec.uses is not None else []
@@ -183,7 +190,8 @@ def compiled(patterns: tuple[str, ...], kind: Kind) -> list[Pattern]:
     return found
 
 
-def _pattern_text(text: str) -> str:
+def pattern_text(text: str) -> str:
+    """Return a pattern as the text of a capability spells it: quoted where it could be taken for something else."""
     return text if _PLAIN.fullmatch(text) and not CLAUSE.match(text) else quoted(text)
 
 

@@ -20,20 +20,21 @@ from typing import Any, Final
 from agentos.abi.op import Op
 from agentos.abi.resource import Resource, canonical_url
 from agentos.errors import Invalid
-from agentos.policy.attributes import Attribute, attribute_of
+from agentos.policy.attributes import TEXT_CHARS_MAX, Attribute, attribute_of, flow_of
+from agentos.policy.flow import Flow
+from agentos.policy.origin import aggregate_value, source_matcher
 from agentos.policy.pattern import compile_pattern, text_matcher
 from agentos.policy.regex import Regex
-from agentos.policy.syntax import And, Asked, Expr, Literal, Not, Or, PatternRef, Test
+from agentos.policy.syntax import Aggregate, And, Asked, Expr, From, Literal, Not, Or, PatternRef, Test
 
-__all__ = ["TEXT_CHARS_MAX", "Condition", "compile_condition"]
+__all__ = ["Condition", "compile_condition"]
 
 Condition = Callable[[Mapping[str, Any], Mapping[str, Any], frozenset[str]], bool | None]
 Sets = Mapping[str, tuple[str, ...]]
 _One = Callable[[Any], bool | None]
 
-TEXT_CHARS_MAX: Final = 65_536
 REGEX_CHARS_MAX: Final = 8_192
-"""Longer texts are not searched: tests on them are unknown."""
+"""Longer texts are not searched with a regular expression: such tests are unknown."""
 
 _COMPARE: Final[dict[str, Callable[[Any, Any], bool]]] = {
     "==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
@@ -47,7 +48,7 @@ def compile_condition(expr: Expr, op: Op, sets: Sets, *, ignored: bool) -> Condi
         expr: The expression, already checked against `op`.
         op: The op whose attributes it tests.
         sets: Named sets, for ``in $SET``.
-        ignored: The value an ignored late test takes: True for allow and ask, False for deny. Turned round under `not`.
+        ignored: The value an ignored late test takes: True for allow, ask, limit and require, False for deny. Turned round under `not`.
     """
     if isinstance(expr, Not):
         inner = compile_condition(expr.item, op, sets, ignored=not ignored)
@@ -55,7 +56,8 @@ def compile_condition(expr: Expr, op: Op, sets: Sets, *, ignored: bool) -> Condi
     if isinstance(expr, And | Or):
         items = tuple(compile_condition(item, op, sets, ignored=ignored) for item in expr.items)
         return _junction(items, decided=isinstance(expr, Or))
-    assert isinstance(expr, Test), "aggregates do not load"
+    if isinstance(expr, Aggregate):
+        return _compile_aggregate(expr)
     return _compile_test(expr, attribute_of(op, expr.attr, expr.at), sets, ignored=ignored)
 
 
@@ -79,7 +81,41 @@ def _junction(items: tuple[Condition, ...], *, decided: bool) -> Condition:
     return junction
 
 
+def _compile_aggregate(expr: Aggregate) -> Condition:
+    if expr.value is None:
+        return lambda args, facts, late: None if flow_of(facts) is None else bool(aggregate_value(expr, facts))
+    compare = _compare(expr.compare, expr.value)
+    return lambda args, facts, late: None if (value := aggregate_value(expr, facts)) is None else compare(value)
+
+
+def _compile_from(test: Test, attribute: Attribute, sets: Sets) -> Condition:
+    """Compile a test on sources: one that is named, or a set that the value itself matches."""
+    get, asked = attribute.get, test.asked
+    sources = [value for value in test.values if isinstance(value, From)]
+    among = source_matcher(sources)
+    in_sets = _any([_like(text, attribute) for source in sources if source.kind == "set" for text in sets[source.name]])
+    asks_flow = any(source.kind != "set" for source in sources)
+
+    def one(value: Any, flow: Flow | None) -> bool | None:
+        found = in_sets(value)
+        if found is True or not asks_flow:
+            return found
+        if flow is None:
+            return None
+        return True if among(flow.origin(value).sources) else found
+
+    def condition(args: Mapping[str, Any], facts: Mapping[str, Any], late: frozenset[str]) -> bool | None:
+        value, flow = get(args, facts), flow_of(facts)
+        if value is None:
+            return None
+        return _over(value, lambda item: one(item, flow), decided=asked == "some") if asked else one(value, flow)
+
+    return condition
+
+
 def _compile_test(test: Test, attribute: Attribute, sets: Sets, *, ignored: bool) -> Condition:
+    if test.verb == "from":
+        return _compile_from(test, attribute, sets)
     get = attribute.get
     one = _absent if test.verb == "absent" else _present(_asked(test.asked, _one(test, attribute, sets)))
     if not attribute.late:
@@ -97,24 +133,21 @@ def _present(test: _One) -> _One:
 
 
 def _asked(asked: Asked, one: _One) -> _One:
-    if not asked:
-        return one
-    decided = asked == "some"
-    item_test = _present(one)
+    return (lambda values: _over(values, one, decided=asked == "some")) if asked else one
 
-    def over(values: Any) -> bool | None:
-        if not isinstance(values, list | tuple | set | frozenset):
-            return None
-        result: bool | None = not decided
-        for value in values:
-            found = item_test(value)
-            if found is decided:
-                return decided
-            if found is None:
-                result = None
-        return result
 
-    return over
+def _over(values: Any, one: _One, *, decided: bool) -> bool | None:
+    """Ask each element: one that is `decided` decides, else one unknown makes it unknown. What is no list is unknown."""
+    if not isinstance(values, list | tuple | set | frozenset):
+        return None
+    result: bool | None = not decided
+    for value in values:
+        found = None if value is None else one(value)
+        if found is decided:
+            return decided
+        if found is None:
+            result = None
+    return result
 
 
 def _one(test: Test, attribute: Attribute, sets: Sets) -> _One:
@@ -127,7 +160,7 @@ def _one(test: Test, attribute: Attribute, sets: Sets) -> _One:
     value = test.values[0]
     assert isinstance(value, Literal)
     if test.verb in _COMPARE:
-        return _compare(test.verb, value)
+        return _rank(test.verb, value, attribute) if attribute.type.is_ordered else _compare(test.verb, value)
     if test.verb == "like":
         return _like(str(value.value), attribute)
     return _matches(str(value.value)) if test.verb == "matches" else _in_cidr(str(value.value))
@@ -154,6 +187,13 @@ def _compare(verb: str, literal: Literal) -> _One:
         return compare(value, wanted)
 
     return number
+
+
+def _rank(verb: str, literal: Literal, attribute: Attribute) -> _One:
+    """Compare words that have an order."""
+    compare, order = _COMPARE[verb], attribute.type.choices
+    wanted = order.index(str(literal.value))
+    return lambda value: compare(order.index(value), wanted) if value in order else None
 
 
 def _text(test: Callable[[str], bool], chars_max: int = TEXT_CHARS_MAX) -> _One:

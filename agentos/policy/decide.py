@@ -16,6 +16,9 @@ from agentos.abi.limits import DECISION_CACHE_MAX, POLICY_LAYERS_MAX
 from agentos.abi.op import Op
 from agentos.abi.resource import Resource
 from agentos.errors import Invalid
+from agentos.policy.duty import Duties
+from agentos.policy.flow import Charge
+from agentos.policy.label import Labels
 from agentos.policy.layer import BoundRule, Layer
 from agentos.policy.pattern import keys_of
 from agentos.policy.verdict import UNRESTRICTED, Verdict, least
@@ -40,7 +43,8 @@ class _Residual:
     def decide(self, args: Mapping[str, Any], facts: Mapping[str, Any], late: frozenset[str]) -> Verdict:
         verdict = self.settled
         for rules, default in self.open:
-            found = next((rule.verdict for rule in rules if rule.applies(args, facts, late)), default)
+            applying = next((rule for rule in rules if rule.applies(args, facts, late)), None)
+            found = default if applying is None else applying.verdict_on(args, facts)
             if found.outcome == "deny":
                 return found
             verdict = found if verdict is None else least(verdict, found)
@@ -51,22 +55,37 @@ class _Residual:
 class Stack:
     """An immutable stack of layers, outermost first. An empty one allows every call: capabilities alone decide.
 
+    Args:
+        layers: The layers.
+        endorsing: How many of them, from the first, may call a result trusted; None = all. Layers pushed later never may.
+
     Raises:
         Invalid: `invalid.policy`, more than POLICY_LAYERS_MAX layers.
     """
 
-    __slots__ = ("_residuals", "layers")
+    __slots__ = ("_duties", "_labels", "_residuals", "endorsing", "layers", "uses_provenance")
 
-    def __init__(self, layers: Sequence[Layer] = ()) -> None:
+    def __init__(self, layers: Sequence[Layer] = (), endorsing: int | None = None) -> None:
         if len(layers) > POLICY_LAYERS_MAX:
             hint = "end a process of this lineage, or put rules of several layers into one file"
             raise Invalid("policy", f"a stack has {len(layers)} layers, {POLICY_LAYERS_MAX} at most", hint=hint)
         self.layers = tuple(layers)
+        self.endorsing = len(self.layers) if endorsing is None else min(endorsing, len(self.layers))
+        self.uses_provenance = any(layer.uses_provenance for layer in self.layers)
         self._residuals: dict[tuple[Any, ...], _Residual] = {}
+        self._duties: dict[Op, Duties] = {}
+        self._labels: Labels | None = None
 
     def push(self, layer: Layer) -> Stack:
-        """Return a stack with one more, innermost layer. It never allows more than this one."""
-        return Stack((*self.layers, layer))
+        """Return a stack with one more, innermost layer. It never allows more than this one, and endorses nothing more."""
+        return Stack((*self.layers, layer), self.endorsing)
+
+    @property
+    def labels(self) -> Labels:
+        """What the layers' label statements say, by source."""
+        if self._labels is None:
+            self._labels = Labels(self.layers, self.endorsing)
+        return self._labels
 
     def decide(
         self,
@@ -84,7 +103,7 @@ class Stack:
             op: The op.
             resources: Canonical resources, as the op renders them; at least one.
             args: Validated arguments with canonical values.
-            facts: Attribute name -> value: ``proc.pid`` and its like, and late attributes once they are known.
+            facts: Attribute name -> value: ``proc.pid`` and its like, and late attributes once they are known; ``flow`` is the `Flow`.
             late: False on the first pass: tests on late attributes are ignored. True on the second: those that `facts` or `args` holds
                 are tested, null being unknown; a device hands in each before the first byte. A collection names them outright.
             own: The process has a right over itself to this call: a layer's default then lets it pass, a rule still decides it.
@@ -101,6 +120,26 @@ class Stack:
             return residual.settled
         known = _known_late(op, args, facts, late) if late else _NONE_LATE
         return residual.decide(args, facts, known)
+
+    def charges(
+        self, op: Op, resources: tuple[Resource, ...], args: dict[str, Any], facts: Mapping[str, Any]
+    ) -> tuple[Charge, ...]:
+        """Return what the call takes from every limit of every layer that is about it, and adds to the history that layers test."""
+        return self._duties_of(op).charges(resources, args, facts)
+
+    def obligations(
+        self, op: Op, resources: tuple[Resource, ...], args: dict[str, Any], facts: Mapping[str, Any]
+    ) -> frozenset[str]:
+        """Return the obligations of the call: the union over the layers."""
+        return self._duties_of(op).obligations(resources, args, facts)
+
+    def _duties_of(self, op: Op) -> Duties:
+        duties = self._duties.get(op)
+        if duties is None:
+            if len(self._duties) >= DECISION_CACHE_MAX:
+                self._duties.clear()
+            duties = self._duties[op] = Duties(self.layers, op)
+        return duties
 
     def explain(
         self,

@@ -1,4 +1,9 @@
-"""`expect` statements: a file's own tests. They run when the file loads, against that file alone."""
+"""`expect` statements: a file's own tests. They run when the file loads, against that file alone.
+
+    expect deny bank.transfer "acct/7" to=Bob to.source="result(mail.read).body" flow.integrity=untrusted
+
+Arguments that are not given have their defaults; those without a source are not grounded. Nothing has happened before.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +13,17 @@ from typing import Any
 from agentos.abi.op import Op, OpTable
 from agentos.abi.resource import Kind, Resource, canonical_path, canonical_url
 from agentos.errors import Invalid
-from agentos.policy.attributes import attribute_of
+from agentos.policy.attributes import FACTS, FLOW, attribute_of
 from agentos.policy.check import ops_of
 from agentos.policy.decide import Stack
+from agentos.policy.expect_flow import ExpectedFlow
 from agentos.policy.layer import Layer
 from agentos.policy.problems import Refusal
 from agentos.policy.syntax import Expect, Literal
 
 __all__ = ["check_expect", "resource_of"]
+
+_OF_VALUE = ("source", "level", "integrity")
 
 
 def check_expect(expect: Expect, layer: Layer, table: OpTable) -> None:
@@ -29,10 +37,10 @@ def check_expect(expect: Expect, layer: Layer, table: OpTable) -> None:
         raise Refusal(
             "E018", f"`expect` needs one op, `{expect.op.text}` names several", expect.op.at, hint="write one line per op"
         )
-    op = ops[0]
-    args, facts = _values(expect, op)
+    op, stack = ops[0], Stack([layer])
+    args, facts = _values(expect, op, ExpectedFlow(stack.labels, table))
     resources = _resources(expect, op, args)
-    verdict = Stack([layer]).decide(op, resources, args, facts, late=[name for name in op.late if name in facts])
+    verdict = stack.decide(op, resources, args, facts, late=[name for name in op.late if name in facts])
     if verdict.outcome != expect.outcome:
         by = verdict.rule.rpartition(":")[2]
         said = "no rule applies to it" if by == "default" else f"line {by} says {verdict.outcome}"
@@ -41,36 +49,51 @@ def check_expect(expect: Expect, layer: Layer, table: OpTable) -> None:
         raise Refusal("E018", f"expected {expect.outcome} for {shown}, got {verdict.outcome}: {said}", expect.at, hint=hint)
 
 
-def _values(expect: Expect, op: Op) -> tuple[dict[str, Any], dict[str, Any]]:
+def _values(expect: Expect, op: Op, flow: ExpectedFlow) -> tuple[dict[str, Any], dict[str, Any]]:
     args: dict[str, Any] = dict(op.defaults)
-    facts: dict[str, Any] = {}
-    for name, literal in expect.values:
-        attribute = attribute_of(op, name, literal.at)
-        value = _fitting(literal, attribute.type.kind)
-        if name in op.arg_names:
-            args[name] = value
-        elif "." in name and name.partition(".")[0] in op.arg_names:
-            raise Refusal("E018", f"`{name}` is a field, `expect` sets arguments", literal.at, hint="set the whole argument")
+    facts: dict[str, Any] = {"flow": flow}
+    said: list[tuple[str, str, Literal]] = []
+    for name, value in expect.values:
+        root, _, rest = name.partition(".")
+        if rest in _OF_VALUE and root in op.arg_names and isinstance(value, Literal):
+            said.append((root, rest, value))
+        elif name in FLOW and isinstance(value, Literal):
+            flow.say(rest, value, of=attribute_of(op, name, value.at).type.choices)
+        elif name in op.arg_names:
+            args[name] = _fitting(value, attribute_of(op, name, expect.at).type.kind, expect)
         else:
-            facts[name] = value
+            facts[name] = _fact(name, value, op, expect)
+    for root, word, value in said:
+        flow.say_of(args.get(root), word, value)
     return args, facts
 
 
-def _fitting(literal: Literal, kind: str) -> Any:
-    wanted = {"word": "text", "size": "number", "time": "number"}.get(literal.kind, literal.kind)
+def _fact(name: str, value: Literal | tuple[Literal, ...], op: Op, expect: Expect) -> Any:
+    attribute = attribute_of(op, name, expect.at)
+    if attribute.of in ("flow", "argument") or (attribute.of == "derived" and "." in name):
+        raise Refusal("E018", f"`{name}` is a field, `expect` sets arguments", expect.at, hint="set the whole argument")
+    if attribute.of == "derived" and name in FACTS:
+        raise Refusal("E018", f"`{name}` of {op.name} follows from its arguments", expect.at, hint="set the arguments instead")
+    return _fitting(value, attribute.type.kind, expect)
+
+
+def _fitting(value: Literal | tuple[Literal, ...], kind: str, expect: Expect) -> Any:
+    if isinstance(value, tuple):
+        if kind not in ("list", "any"):
+            raise Refusal("E012", f"a list does not fit: {kind} is expected", expect.at, hint="give one value")
+        return [item.value for item in value]
+    wanted = {"word": "text", "size": "number", "time": "number"}.get(value.kind, value.kind)
     if kind == "list":
-        return [literal.value]
+        return [value.value]
     if kind not in (wanted, "any"):
-        raise Refusal(
-            "E012", f"`{literal.text}` does not fit: {kind} is expected", literal.at, hint="give a value of that type"
-        )
-    return literal.value
+        raise Refusal("E012", f"`{value.text}` does not fit: {kind} is expected", value.at, hint="give a value of that type")
+    return value.value
 
 
 def _resources(expect: Expect, op: Op, args: dict[str, Any]) -> tuple[Resource, ...]:
     try:
         if expect.resource is None:
-            return op.render(args, "/", 0)
+            return _rendered(op, args)
         first = op.resources[0]
         found = resource_of(first.kind, expect.resource)
         if first.kind != "id":
@@ -81,6 +104,15 @@ def _resources(expect: Expect, op: Op, args: dict[str, Any]) -> tuple[Resource, 
     except KeyError as error:
         hint = f'name the resource: expect {expect.outcome} {op.name} "..."'
         raise Refusal("E018", f"the call names no resource: `{error.args[0]}` is not given", expect.at, hint=hint) from error
+
+
+def _rendered(op: Op, args: dict[str, Any]) -> tuple[Resource, ...]:
+    """Return the resources that the arguments name. An id that is not given stands for one that no pattern names."""
+    missing = {name for template in op.resources if template.kind == "id" for name in template.fields if name not in args}
+    if not missing:
+        return op.render(args, "/", 0)
+    filled = {**args, **dict.fromkeys(missing, "?")}
+    return op.render(filled, "/", 0)
 
 
 def resource_of(kind: Kind, text: str) -> Resource:

@@ -11,18 +11,16 @@ from typing import Any, Final, Literal
 
 from agentos.abi.op import Op
 from agentos.abi.resource import Resource
-from agentos.policy.attributes import attribute_of
-from agentos.policy.check import tests_of
 from agentos.policy.conditions import compile_condition
+from agentos.policy.explain_values import values_text
 from agentos.policy.layer import BoundRule, Layer
-from agentos.policy.syntax import And, Expr
+from agentos.policy.syntax import And
 from agentos.policy.unparse import expr_text, quoted, rule_text
 from agentos.policy.verdict import Verdict
 
 __all__ = ["Explanation", "LayerLines", "RuleLine", "explain_call"]
 
 _NEAR_MAX: Final = 3
-_VALUE_CHARS_MAX: Final = 80
 
 Call = tuple[Mapping[str, Any], Mapping[str, Any], frozenset[str]]
 """Arguments, facts, and the late attributes that are known."""
@@ -62,13 +60,23 @@ class LayerLines:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The verdict with its reasons. `change` is the closest change that would allow the call, empty when it is allowed."""
+    """The verdict with its reasons.
+
+    Attributes:
+        op: The op.
+        resources: What the call is on.
+        verdict: What was decided.
+        layers: Per resource and layer the rules.
+        change: The closest change that would allow the call; empty when it is allowed.
+        duties: Limits, obligations and label statements that concern the call, as ``file:line  text``.
+    """
 
     op: str
     resources: tuple[str, ...]
     verdict: Verdict
     layers: tuple[LayerLines, ...]
     change: str
+    duties: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """Return the whole explanation as a person reads it."""
@@ -78,7 +86,9 @@ class Explanation:
             head += f" by {verdict.rule}" + (f" ({verdict.because})" if verdict.because else "")
         else:
             head += ", no policy layer: capabilities alone decide"
-        blocks = [head, *map(str, self.layers)]
+        if verdict.question:
+            head += f"\n  question: {verdict.question}"
+        blocks = [head, *map(str, self.layers), *(f"also {line}" for line in self.duties)]
         return "\n".join([*blocks, f"closest change: {self.change}"] if self.change else blocks)
 
 
@@ -88,7 +98,27 @@ def explain_call(
     """Explain `verdict`, which `layers` gave for the call."""
     blocks = tuple(_layer_lines(layer, op, resource, call, own=own) for resource in resources for layer in layers)
     change = "" if verdict.outcome == "allow" else _change(layers, verdict, op, resources, call)
-    return Explanation(op.name, tuple(resource.text for resource in resources), verdict, blocks, change)
+    duties = tuple(dict.fromkeys(line for layer in layers for line in _duties(layer, op, resources, call)))
+    return Explanation(op.name, tuple(resource.text for resource in resources), verdict, blocks, change, duties)
+
+
+def _duties(layer: Layer, op: Op, resources: tuple[Resource, ...], call: Call) -> Iterator[str]:
+    """Iterate over what a layer asks of the call besides deciding it, and says about what it reads or returns."""
+    args, facts, _ = call
+    for limit in layer.limits:
+        bound = limit.bind(op, layer.name) if limit.scope.names(op) else None
+        charge = None if bound is None else bound.of(resources, args, facts)
+        if charge is not None:
+            taken = f"takes {charge.amount} of it" if not charge.of else f"its {charge.of} are counted when it is done"
+            yield f"{limit.where}  {limit.text}   ({taken})"
+    for require in layer.requires:
+        duty = require.bind(op) if require.scope.names(op) else None
+        if duty is not None and duty.scope.holds(resources, args, facts):
+            yield f"{require.where}  {require.text}"
+    for label in layer.labels:
+        source = label.label.source
+        if source.name == op.name if source.kind == "result" else any(map(label.matches, resources)):
+            yield f"{label.where}  {label.text}"
 
 
 def _layer_lines(layer: Layer, op: Op, resource: Resource, call: Call, *, own: bool) -> LayerLines:
@@ -97,22 +127,24 @@ def _layer_lines(layer: Layer, op: Op, resource: Resource, call: Call, *, own: b
     elsewhere: list[BoundRule] = []
     for rule in layer.rules_for(op):
         if not _matches(rule, resource):
-            elsewhere.append(rule)
+            elsewhere += [] if rule.is_fallback else [rule]
         elif rule.applies(*call):
             applying.append(rule)
         else:
             failing.append((rule, "; ".join(_failing(rule, op, call))))
     applying.sort(key=lambda rule: rule.rank)
-    lines = [_line(rule, "applies" if number else "decides", _unknowns(rule, op, call)) for number, rule in enumerate(applying)]
+    kept = [rule for number, rule in enumerate(applying) if not (number and rule.is_fallback)]
+    lines = [_line(rule, "applies" if number else "decides", _unknowns(rule, op, call)) for number, rule in enumerate(kept)]
     lines += [_line(rule, "condition", why) for rule, why in failing]
     elsewhere.sort(key=lambda rule: -_nearness(rule, resource))
     lines += [_line(rule, "pattern", f"does not match {resource.text}") for rule in elsewhere[:_NEAR_MAX]]
-    outcome = applying[0].checked.rule.outcome if applying else layer.default(op, own=own).outcome
+    outcome = applying[0].outcome if applying else layer.default(op, own=own).outcome
     return LayerLines(layer.name, layer.kind, resource.text, outcome, tuple(lines))
 
 
 def _line(rule: BoundRule, state: Literal["decides", "applies", "condition", "pattern"], why: str) -> RuleLine:
-    return RuleLine(rule.checked.where, rule_text(rule.checked.rule), state, why)
+    text = f"else ask {quoted(rule.verdict.question)}" if rule.is_fallback else rule_text(rule.checked.rule)
+    return RuleLine(rule.checked.where, text, state, why)
 
 
 def _matches(rule: BoundRule, resource: Resource) -> bool:
@@ -139,25 +171,14 @@ def _failing(rule: BoundRule, op: Op, call: Call) -> Iterator[str]:
             value = compile_condition(part, op, rule.checked.sets, ignored=ignored)(*call)
             if value is not wanted:
                 state = {True: "true", False: "false", None: "unknown"}[value]
-                yield f"`{word}{expr_text(part)}` is {state}: {_values(part, op, call)}"
+                yield f"`{word}{expr_text(part)}` is {state}: {values_text(part, op, call)}"
 
 
 def _unknowns(rule: BoundRule, op: Op, call: Call) -> str:
     if not rule.has_condition or rule.test(*call) is not None:
         return ""
     expr = rule.checked.rule.when or rule.checked.rule.unless
-    return f"its condition is unknown, which counts as true in a deny: {_values(expr, op, call)}" if expr else ""
-
-
-def _values(expr: Expr, op: Op, call: Call) -> str:
-    args, facts, late = call
-    shown: dict[str, str] = {}
-    for test in tests_of(expr):
-        attribute = attribute_of(op, test.attr, test.at)
-        value = attribute.get(args, facts)
-        text = "not known yet" if attribute.late and test.attr not in late else "absent" if value is None else repr(value)
-        shown[test.attr] = text if len(text) <= _VALUE_CHARS_MAX else text[:_VALUE_CHARS_MAX] + "..."
-    return ", ".join(f"{name} is {text}" for name, text in shown.items())
+    return f"its condition is unknown, which counts as true in a deny: {values_text(expr, op, call)}" if expr else ""
 
 
 def _change(layers: Sequence[Layer], verdict: Verdict, op: Op, resources: tuple[Resource, ...], call: Call) -> str:
@@ -184,7 +205,7 @@ def _decided(layer: Layer, verdict: Verdict, op: Op) -> bool:
 
 
 def _is_of(rule: BoundRule, verdict: Verdict) -> bool:
-    return rule.checked.where == verdict.rule and rule.checked.rule.outcome == verdict.outcome
+    return rule.checked.where == verdict.rule and rule.outcome == verdict.outcome
 
 
 def _granted(layer: Layer, op: Op, resource: Resource, call: Call) -> bool:
@@ -198,5 +219,5 @@ def _lift(layer: Layer, verdict: Verdict, op: Op, call: Call) -> str:
         return f"only a change of {verdict.rule} can: {text}"
     statement = rule.checked.rule
     parts = [expr_text(expr) for expr in (statement.when, statement.unless) if expr is not None]
-    seen = "; ".join(_values(expr, op, call) for expr in (statement.when, statement.unless) if expr is not None)
+    seen = "; ".join(values_text(expr, op, call) for expr in (statement.when, statement.unless) if expr is not None)
     return f"arguments to which {verdict.rule} does not apply (`{'`, `'.join(parts)}`; {seen})"

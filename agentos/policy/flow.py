@@ -7,9 +7,13 @@ history are unknown.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from decimal import Decimal
+from typing import Any, Final, Protocol
 
-__all__ = ["Charge", "Flow", "Origin"]
+__all__ = ["COSTS", "Charge", "Flow", "Origin"]
+
+COSTS: Final = ("tokens", "usd", "bytes", "wall_s")
+"""Costs of a call that are known only after it: a limit may be `of` one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,8 @@ class Charge:
     Attributes:
         key: Stable name of the statement: the same after a reopen, and for the same statement of a layer with the same name.
         where: ``file:line`` of the limit; empty for a counter.
-        amount: What is reserved before the call. 0 where the cost is only known after it (`of` names a cost then).
+        amount: What is reserved before the call, never negative, exactly as the argument has it. 0 where the cost is only known after
+            it (`of` names a cost then); more than `amount_max` where it cannot be known, so that the call cannot pass.
         amount_max: The limit; None for a counter, which is never full.
         per: ``process``, ``tree``, or ``window`` (then `window_s` is its length in seconds, sliding, shared by all who have the layer).
         by: Canonical value of the argument that splits the limit; empty for none.
@@ -63,7 +68,7 @@ class Charge:
 
     key: str
     where: str
-    amount: float
+    amount: float | Decimal
     amount_max: float | None
     per: str
     window_s: float = 0.0

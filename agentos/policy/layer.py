@@ -1,12 +1,14 @@
 """One policy file, compiled: rules bound to an op on its first use, indexed by the literal part of their patterns.
 
 `match(op, resource)` returns what is left of the layer for that op and resource: the rules whose pattern matches, in order of
-decision (deny, ask, allow; within one by line), cut after the first that has no condition. What is left after that can never be reached.
+decision (deny, ask, allow, else ask; asks by how narrow an answer they take; then by line), cut after the first that has no condition.
+What is left after that can never be reached.
 
 INVARIANT order-is-irrelevant: within a layer any deny wins, else any ask, else any allow, else the default; lines only pick which
 of several deciding rules is named.
 INVARIANT closed-to-the-unknown: for an op that a rule was not made for (mounted later, other arguments), an allow or ask
 does not apply and a deny applies without its condition.
+INVARIANT else-asks-last: an `else ask` asks only where no deny, ask or allow of its layer applies, and its own allow could have.
 """
 
 from __future__ import annotations
@@ -16,30 +18,50 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from agentos.abi.op import Op
-from agentos.abi.resource import Kind, Resource
-from agentos.errors import Invalid
+from agentos.abi.resource import Resource
 from agentos.policy.check import CheckedRule, check_for_op
 from agentos.policy.conditions import Condition, compile_condition
-from agentos.policy.pattern import Pattern, compile_pattern
+from agentos.policy.label import CheckedLabel
+from agentos.policy.limit import CheckedLimit
+from agentos.policy.pattern import Pattern
 from agentos.policy.problems import Refusal
-from agentos.policy.verdict import RANK, Verdict
+from agentos.policy.question import Question
+from agentos.policy.require import CheckedRequire
+from agentos.policy.scope import patterns_for
+from agentos.policy.syntax import Aggregate, Outcome
+from agentos.policy.verdict import RANK, Verdict, width_of
 
 __all__ = ["BoundRule", "Layer"]
 
 _Match = Callable[[Resource], bool]
+_ELSE_RANK = 3
 
 
 @dataclass(frozen=True, slots=True)
 class BoundRule:
-    """One rule, compiled for one op. `rank` orders decisions; `patterns` None = every resource."""
+    """One rule, compiled for one op. `rank` orders decisions; `patterns` None = every resource.
+
+    An allow with `else ask` is two: the allow, and a fallback without condition, which has the `question`.
+    """
 
     checked: CheckedRule
-    rank: tuple[int, int]
+    rank: tuple[int, float, int]
     patterns: tuple[Pattern, ...] | None
     when: Condition | None
     unless: Condition | None
     verdict: Verdict
     settled: Verdict
+    question: Question | None = None
+
+    @property
+    def outcome(self) -> Outcome:
+        """What the rule says where it applies."""
+        return self.verdict.outcome
+
+    @property
+    def is_fallback(self) -> bool:
+        """True for the `else ask` of an allow."""
+        return self.question is not None
 
     @property
     def has_condition(self) -> bool:
@@ -65,6 +87,10 @@ class BoundRule:
         """Say whether the rule applies to a call whose resource it matches: unknown counts as true in a deny only."""
         value = self.test(args, facts, late)
         return value is True or (value is None and self.rank[0] == 0)
+
+    def verdict_on(self, args: Mapping[str, Any], facts: Mapping[str, Any]) -> Verdict:
+        """Return what it says about a call to which it applies."""
+        return self.verdict if self.question is None else replace(self.verdict, question=self.question.about(args, facts))
 
 
 class _Index:
@@ -104,6 +130,13 @@ class Layer:
         digest: Hex digest of `text`.
         source: Where the text is from; rules are named after it.
         text: The file, with the files it uses behind it, so that it loads again by itself.
+        rules: Its rules, those of used files first.
+        sets: Its sets.
+        limits: Its limits.
+        requires: Its obligations.
+        labels: Its label statements.
+        history: The tests on history in its conditions.
+        uses_provenance: True when a condition asks where an argument's value comes from.
     """
 
     name: str
@@ -114,6 +147,11 @@ class Layer:
     text: str
     rules: tuple[CheckedRule, ...] = field(repr=False)
     sets: Mapping[str, tuple[str, ...]] = field(repr=False)
+    limits: tuple[CheckedLimit, ...] = field(default=(), repr=False)
+    requires: tuple[CheckedRequire, ...] = field(default=(), repr=False)
+    labels: tuple[CheckedLabel, ...] = field(default=(), repr=False)
+    history: tuple[Aggregate, ...] = field(default=(), repr=False)
+    uses_provenance: bool = False
     _bound: dict[Op, tuple[_Index, tuple[BoundRule, ...]]] = field(default_factory=dict, init=False, repr=False)
 
     def __eq__(self, other: object) -> bool:
@@ -137,7 +175,7 @@ class Layer:
         return kept
 
     def rules_for(self, op: Op) -> tuple[BoundRule, ...]:
-        """Return every rule about `op`, in the order of the file."""
+        """Return every rule about `op`, in the order of the file; the `else ask` of an allow follows it."""
         return self._bind(op)[1]
 
     def default(self, op: Op, *, own: bool = False) -> Verdict:
@@ -150,34 +188,39 @@ class Layer:
     def _bind(self, op: Op) -> tuple[_Index, tuple[BoundRule, ...]]:
         bound = self._bound.get(op)
         if bound is None:
-            rules = tuple(rule for checked in self.rules if checked.names(op) and (rule := _bind_rule(checked, op, self.name)))
+            rules = tuple(rule for checked in self.rules if checked.names(op) for rule in _bind_rule(checked, op, self.name))
             bound = self._bound[op] = (_Index(rules), rules)
         return bound
 
 
-def _rank(rule: BoundRule) -> tuple[int, int]:
+def _rank(rule: BoundRule) -> tuple[int, float, int]:
     return rule.rank
 
 
-def _bind_rule(checked: CheckedRule, op: Op, layer: str) -> BoundRule | None:
-    rule = checked.rule
-    patterns = _patterns(checked, op)
-    fits = _fits(checked, op)
+def _bind_rule(checked: CheckedRule, op: Op, layer: str) -> tuple[BoundRule, ...]:
+    rule, clauses = checked.rule, checked.rule.clauses
+    patterns, fits = patterns_for(checked.patterns, op), _fits(checked, op)
     if patterns == () or (not fits and rule.outcome != "deny"):
-        return None
-    verdict = Verdict(
-        rule.outcome, checked.where, rule.clauses.because, layer, rule.clauses.timeout_s, False, rule.clauses.as_name
+        return ()
+    deny, remember = rule.outcome == "deny", clauses.remember if rule.outcome == "ask" else ""
+    timeout_s = None if clauses.else_ask else clauses.timeout_s
+    verdict = Verdict(rule.outcome, checked.where, clauses.because, layer, timeout_s, False, clauses.as_name, remember)
+    when = compile_condition(rule.when, op, checked.sets, ignored=not deny) if rule.when and fits else None
+    unless = compile_condition(rule.unless, op, checked.sets, ignored=deny) if rule.unless and fits else None
+    rank = (RANK[rule.outcome], width_of(remember), checked.number)
+    bound = BoundRule(checked, rank, patterns, when, unless, verdict, replace(verdict, constant=True))
+    return (bound, _fallback(bound, op)) if clauses.else_ask else (bound,)
+
+
+def _fallback(bound: BoundRule, op: Op) -> BoundRule:
+    """Return the `else ask` of an allow: it asks about every call of the rule's op and pattern that gets that far."""
+    clauses = bound.checked.rule.clauses
+    verdict = replace(
+        bound.verdict, outcome="ask", timeout_s=clauses.timeout_s, remember=clauses.remember, question=clauses.else_ask
     )
-    deny = rule.outcome == "deny"
-    return BoundRule(
-        checked,
-        (RANK[rule.outcome], checked.number),
-        patterns,
-        compile_condition(rule.when, op, checked.sets, ignored=not deny) if rule.when and fits else None,
-        compile_condition(rule.unless, op, checked.sets, ignored=deny) if rule.unless and fits else None,
-        verdict,
-        replace(verdict, constant=True),
-    )
+    question = Question(clauses.else_ask, op, bound.checked.rule.at)
+    rank = (_ELSE_RANK, width_of(clauses.remember), bound.checked.number)
+    return replace(bound, rank=rank, when=None, unless=None, verdict=verdict, settled=verdict, question=question)
 
 
 def _fits(checked: CheckedRule, op: Op) -> bool:
@@ -186,18 +229,3 @@ def _fits(checked: CheckedRule, op: Op) -> bool:
     except Refusal:
         return False
     return True
-
-
-def _patterns(checked: CheckedRule, op: Op) -> tuple[Pattern, ...] | None:
-    """Return the rule's patterns for the kinds of resource that `op` has; a kind that one does not fit, it never matches."""
-    if checked.patterns is None:
-        return None
-    kinds = {template.kind for template in op.resources}
-    return tuple(pattern for text in checked.patterns for kind in sorted(kinds) if (pattern := _pattern(kind, text)))
-
-
-def _pattern(kind: Kind, text: str) -> Pattern | None:
-    try:
-        return compile_pattern(kind, text)
-    except Invalid:
-        return None

@@ -3,6 +3,7 @@
     W101  never matches: every call it allows or asks about is denied by one other line
     W102  redundant: another line of the same outcome covers every call it covers
     W131  an allow or ask whose URL pattern allows any host
+    W140  a limit or require about ops that no rule of the policy lets through
 A pair of rules is compared only where their literal parts can meet, so the cost grows with what overlaps, not with the square.
 """
 
@@ -10,10 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from agentos.abi.op import OpTable
+from agentos.abi.op import Op, OpTable
 from agentos.policy.layer import BoundRule, Layer
+from agentos.policy.limit import CheckedLimit
 from agentos.policy.pattern import Pattern
 from agentos.policy.problems import Problem
+from agentos.policy.require import CheckedRequire
 from agentos.policy.unparse import expr_text
 from agentos.policy.url_pattern import UrlPattern
 
@@ -26,8 +29,9 @@ def warnings_of(layer: Layer, text: str, table: OpTable) -> list[Problem]:
     ops = list(table)
     bound: dict[int, list[tuple[_Candidates, BoundRule]]] = {}
     for op in ops:
-        candidates = _Candidates(layer.rules_for(op))
-        for rule in layer.rules_for(op):
+        rules = [rule for rule in layer.rules_for(op) if not rule.is_fallback]
+        candidates = _Candidates(rules)
+        for rule in rules:
             bound.setdefault(rule.checked.number, []).append((candidates, rule))
     found: list[Problem] = []
     for checked in layer.rules:
@@ -38,7 +42,22 @@ def warnings_of(layer: Layer, text: str, table: OpTable) -> list[Problem]:
             code, message, hint = warning
             at = checked.rule.at
             found.append(Problem(code, message, layer.source, at, lines[at.line - 1] if at.line <= len(lines) else "", hint))
-    return found
+    found += _idle(layer, lines, ops)
+    return sorted(found, key=lambda problem: problem.at)
+
+
+def _idle(layer: Layer, lines: Sequence[str], ops: Sequence[Op]) -> Iterator[Problem]:
+    """Iterate over limits and obligations that no call can meet: the policy denies every op that they name."""
+    if layer.kind != "policy":
+        return
+    open_ops = [op for op in ops if any(rule.outcome != "deny" for rule in layer.rules_for(op))]
+    statements: list[CheckedLimit | CheckedRequire] = [*layer.limits, *layer.requires]
+    for item in statements:
+        statement = item.scope.statement
+        if item.source == layer.source and not any(item.scope.names(op) for op in open_ops):
+            line = lines[statement.at.line - 1] if statement.at.line <= len(lines) else ""
+            message = "idle: no rule allows or asks about the ops that it names"
+            yield Problem("W140", message, layer.source, statement.at, line, "add the rule, or remove it")
 
 
 def _warning(bound: Sequence[tuple[_Candidates, BoundRule]]) -> tuple[str, str, str] | None:
@@ -91,16 +110,21 @@ def _denies(other: BoundRule, rule: BoundRule) -> bool:
 def _repeats(other: BoundRule, rule: BoundRule) -> bool:
     """Say whether `other`, where its patterns match, does all that `rule` does. Of two equal rules the later is the redundant one."""
     mine, its = rule.checked.rule, other.checked.rule
-    if mine.outcome != its.outcome or (mine.clauses.timeout_s, mine.clauses.because) != (
-        its.clauses.timeout_s,
-        its.clauses.because,
-    ):
+    if mine.outcome != its.outcome or mine.clauses.because != its.clauses.because:
+        return False
+    if (mine.outcome == "ask" or (mine.clauses.else_ask and other.has_condition)) and _asking(rule) != _asking(other):
         return False
     if other.has_condition and _conditions(other) != _conditions(rule):
         return False
     return not (
         _conditions(other) == _conditions(rule) and other.checked.number > rule.checked.number and _contains(rule, other)
     )
+
+
+def _asking(rule: BoundRule) -> tuple[object, ...]:
+    """Return how a rule asks, an allow by its `else ask`."""
+    clauses = rule.checked.rule.clauses
+    return (clauses.else_ask, clauses.timeout_s, clauses.remember)
 
 
 def _conditions(rule: BoundRule) -> tuple[str, ...]:

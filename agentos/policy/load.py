@@ -16,12 +16,12 @@ from typing import Final
 
 from agentos.abi.limits import POLICY_BYTES_MAX, POLICY_RULES_MAX
 from agentos.abi.op import OpTable
-from agentos.policy.check import CheckedRule, check_rule, not_enforced
 from agentos.policy.expect import check_expect
 from agentos.policy.layer import Layer
 from agentos.policy.parse import parse_file
-from agentos.policy.problems import At, Problem, Refusal, did_you_mean, invalid, problem_of
-from agentos.policy.syntax import Expect, File, Label, Let, Limit, PatternRef, Require, Rule, Use
+from agentos.policy.problems import At, Problem, Refusal, invalid, problem_of
+from agentos.policy.statements import Statements, resolve
+from agentos.policy.syntax import Expect, File, Label, Let, Limit, Require, Rule, Use
 
 __all__ = ["CheckReport", "Policy", "check_text", "load_layer"]
 
@@ -110,10 +110,10 @@ class _Loader:
             return None
         used = self._used(tree, source, text)
         sets = self._sets(tree, used, source, text)
-        rules = self._rules(tree, used, sets, source, text)
+        found = self._statements(tree, used, sets, source, text)
         if len(self.problems) > before:
             return None
-        layer = Layer(tree.name, tree.kind, tree.version, _digest(text), source, text, tuple(rules), sets)
+        layer = found.layer(tree, (source, text, _digest(text)), sets)
         for statement in tree.statements:
             if isinstance(statement, Expect):
                 self._try(lambda found=statement: check_expect(found, layer, self._table), source, text)  # type: ignore[misc]
@@ -194,57 +194,26 @@ class _Loader:
                 lets[statement.name] = statement
         for name, let in lets.items():
             try:
-                sets[name] = tuple(dict.fromkeys(_resolve(let.patterns, lets, sets, (name,))))
+                sets[name] = tuple(dict.fromkeys(resolve(let.patterns, lets, sets, (name,))))
             except Refusal as refusal:
                 self._report([refusal], source, text)
         return sets
 
-    def _rules(
+    def _statements(
         self, tree: File, used: list[Layer], sets: Mapping[str, tuple[str, ...]], source: str, text: str
-    ) -> list[CheckedRule]:
-        rules = [rule for layer in used for rule in layer.rules]
+    ) -> Statements:
+        found = Statements.of(used)
         for statement in tree.statements:
             try:
-                if isinstance(statement, Rule):
-                    rules.append(self._rule(statement, tree, sets, source))
-                elif isinstance(statement, Limit | Require | Label):
-                    raise not_enforced(type(statement).__name__.lower(), statement.at)
+                if isinstance(statement, Rule | Limit | Require | Label):
+                    found.add(statement, (source, tree.kind), self._table, sets)
             except Refusal as refusal:
                 self._report([refusal], source, text)
-        if len(rules) > POLICY_RULES_MAX:
+        if len(found) > POLICY_RULES_MAX:
             self._report(
                 [Refusal("E019", f"more than {POLICY_RULES_MAX} rules", At(1, 1), hint="split the file")], source, text
             )
-        return [replace(rule, number=number, kind=tree.kind) for number, rule in enumerate(rules)]
-
-    def _rule(self, rule: Rule, tree: File, sets: Mapping[str, tuple[str, ...]], source: str) -> CheckedRule:
-        patterns = tuple(dict.fromkeys(_resolve(rule.patterns, {}, sets, ()))) if rule.patterns else None
-        checked = CheckedRule(rule, source, 0, tree.kind, patterns, sets)
-        check_rule(checked, self._table)
-        return checked
-
-
-def _resolve(
-    patterns: tuple[PatternRef, ...], lets: Mapping[str, Let], sets: Mapping[str, tuple[str, ...]], through: tuple[str, ...]
-) -> list[str]:
-    """Return the pattern texts that strings and sets name; sets of this file may use each other in any order."""
-    found: list[str] = []
-    for ref in patterns:
-        if not ref.is_set:
-            found.append(ref.text)
-        elif ref.text in through:
-            raise Refusal(
-                "E015", f"the set `${ref.text}` contains itself", ref.at, hint=" in ".join(f"${name}" for name in through)
-            )
-        elif ref.text in sets:
-            found += sets[ref.text]
-        elif ref.text in lets:
-            found += _resolve(lets[ref.text].patterns, lets, sets, (*through, ref.text))
-        else:
-            known = [*lets, *sets]
-            hint = did_you_mean(ref.text, known, f'define it: let {ref.text} = "..."')
-            raise Refusal("E015", f"there is no set `${ref.text}`", ref.at, hint=hint)
-    return found
+        return found
 
 
 def _digest(text: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from agentos.abi.limits import POLICY_BYTES_MAX, POLICY_RULES_MAX
 from agentos.policy.cursor import Cursor
 from agentos.policy.lexer import Token, tokenize
-from agentos.policy.parse_expr import dotted_name, expression, literal, source
+from agentos.policy.parse_expr import dotted_name, expression, items, literal, source
 from agentos.policy.problems import At, Refusal, did_you_mean
 from agentos.policy.syntax import (
     Clauses,
@@ -177,7 +177,9 @@ def _duration(cursor: Cursor) -> float:
 
 def _remember(cursor: Cursor) -> str:
     if cursor.token.kind == "time":
-        return cursor.take().text
+        text = cursor.token.text
+        _duration(cursor)
+        return text
     return cursor.need_word(_REMEMBER, "once, process, tree, image or a duration").text
 
 
@@ -227,11 +229,11 @@ def _limit(cursor: Cursor, first: Token) -> Limit:
         raise Refusal("E001", f"`{amount.text}` is not an amount", amount.at, hint="an amount is 60, 200MB...")
     of = dotted_name(cursor, "an attribute after `of`") if cursor.accept_word("of") else ""
     cursor.need_word(("per",), "`per`")
-    per = (
-        cursor.take().text
-        if cursor.token.kind == "time"
-        else cursor.need_word(("process", "tree"), "a duration, process or tree").text
-    )
+    per = cursor.token.text
+    if cursor.token.kind == "time":
+        _duration(cursor)
+    else:
+        cursor.need_word(("process", "tree"), "a duration, process or tree")
     by = dotted_name(cursor, "an attribute after `by`") if cursor.accept_word("by") else ""
     return Limit(ops, patterns, when, amount, of, per, by, first.at)
 
@@ -257,12 +259,18 @@ def _expect(cursor: Cursor, first: Token) -> Expect:
     outcome: Outcome = "allow" if word == "allow" else "ask" if word == "ask" else "deny"
     op = _op_ref(cursor)
     resource = str(cursor.take().value) if cursor.token.kind == "string" else None
-    values: list[tuple[str, Literal]] = []
+    values: list[tuple[str, Literal | tuple[Literal, ...]]] = []
     while cursor.token.kind == "name" and _is_assignment(cursor):
         name = dotted_name(cursor, "an argument")
         cursor.need("=", f"after `{name}`")
-        values.append((name, literal(cursor)))
+        values.append((name, _list_or_literal(cursor)))
     return Expect(outcome, op, resource, tuple(values), first.at)
+
+
+def _list_or_literal(cursor: Cursor) -> Literal | tuple[Literal, ...]:
+    if not cursor.accept("["):
+        return literal(cursor)
+    return () if cursor.accept("]") else items(cursor, "]", literal)
 
 
 def _is_assignment(cursor: Cursor) -> bool:

@@ -14,7 +14,7 @@ from agentos.policy.lexer import Token
 from agentos.policy.problems import Refusal
 from agentos.policy.syntax import Aggregate, And, Asked, Expr, From, Literal, Not, Or, PatternRef, Test
 
-__all__ = ["COMPARISONS", "dotted_name", "expression", "literal", "source"]
+__all__ = ["COMPARISONS", "dotted_name", "expression", "items", "literal", "source"]
 
 T = TypeVar("T", Literal, From)
 COMPARISONS: Final = ("==", "!=", "<=", ">=", "<", ">")
@@ -123,10 +123,10 @@ def _operand(cursor: Cursor, verb: Token) -> tuple[Literal | PatternRef | From, 
             token = cursor.take()
             return (PatternRef(token.value, token.at, is_set=True),)
         cursor.need("[", "or `$SET` after `in`")
-        return _items(cursor, "]", literal)
+        return items(cursor, "]", literal)
     if verb.text == "from":
         cursor.need("{", "after `from`")
-        return _items(cursor, "}", source)
+        return items(cursor, "}", source)
     if verb.text == "matches":
         token = cursor.need_kind("regex", "a regular expression as `/.../` after `matches`")
     else:
@@ -134,12 +134,13 @@ def _operand(cursor: Cursor, verb: Token) -> tuple[Literal | PatternRef | From, 
     return (Literal("text", token.value, token.text, token.at),)
 
 
-def _items(cursor: Cursor, close: str, item: Callable[[Cursor], T]) -> tuple[T, ...]:
-    items = [item(cursor)]
+def items(cursor: Cursor, close: str, item: Callable[[Cursor], T]) -> tuple[T, ...]:
+    """Parse items up to `close`, parted by ``,``; at least one."""
+    found = [item(cursor)]
     while cursor.accept(","):
-        items.append(item(cursor))
+        found.append(item(cursor))
     cursor.need(close, "to close the list")
-    return tuple(items)
+    return tuple(found)
 
 
 def literal(cursor: Cursor) -> Literal:
@@ -163,14 +164,18 @@ def source(cursor: Cursor) -> From:
     """Parse a source of data: prompt, human, ``$SET``, ``result(op).field``, ``object(namespace)``."""
     token = cursor.token
     if token.kind == "set":
-        return From(cursor.take().text, token.at)
+        return From(cursor.take().text, token.at, "set", str(token.value))
     word = cursor.need_word(("prompt", "human", "result", "object"), "a source")
-    if word.text in ("prompt", "human"):
-        return From(word.text, token.at)
+    if word.text == "prompt":
+        return From("prompt", token.at, "prompt")
+    if word.text == "human":
+        return From("human", token.at, "human")
     cursor.need("(", f"after `{word.text}`")
-    inside = cursor.take().value if cursor.token.kind == "string" else dotted_name(cursor, "a name")
+    inside = str(cursor.take().value) if cursor.token.kind == "string" else dotted_name(cursor, "a name")
     cursor.need(")", "to close it")
+    if word.text == "object":
+        return From(f"object({inside})", token.at, "object", inside)
     field = ""
-    if word.text == "result" and cursor.accept("."):
-        field = ".*" if cursor.accept("*") else "." + dotted_name(cursor, "a field")
-    return From(f"{word.text}({inside}){field}", token.at)
+    if cursor.accept("."):
+        field = "*" if cursor.accept("*") else dotted_name(cursor, "a field")
+    return From(f"result({inside})" + (f".{field}" if field else ""), token.at, "result", inside, field)

@@ -1,7 +1,4 @@
-"""The tree of a policy file: what `parse` builds and every later stage reads. Plain frozen data, no behaviour.
-
-The whole final grammar has its types here, also the statements and tests that this version refuses to load.
-"""
+"""The tree of a policy file: what `parse` builds and every later stage reads. Plain frozen data, no behaviour."""
 
 from __future__ import annotations
 
@@ -48,10 +45,21 @@ class Literal:
 
 @dataclass(frozen=True, slots=True)
 class From:
-    """One source of a `from` test: prompt, human, ``$SET``, ``result(op).field`` or ``object(namespace)``."""
+    """One source of data, of a `from` test or a `label`.
+
+    Attributes:
+        text: As written: ``prompt``, ``human``, ``$SET``, ``result(op).field``, ``object(namespace)``. The kernel names sources so too.
+        at: Where it stands.
+        kind: prompt, human, set, result or object.
+        name: The op, namespace or set; empty for prompt and human.
+        field: Of a result: ``f.g`` for one field, ``*`` for all, empty for a result that is a scalar.
+    """
 
     text: str
     at: At
+    kind: Choice["prompt", "human", "set", "result", "object"]
+    name: str = ""
+    field: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +157,7 @@ class Use:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A rate or a total: not enforced yet."""
+    """A rate or a total. `of` empty = calls are counted; `per` is a duration as written, process or tree."""
 
     ops: tuple[OpRef, ...]
     patterns: tuple[PatternRef, ...]
@@ -163,7 +171,7 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Require:
-    """Obligations of a call: not enforced yet."""
+    """Obligations of a call."""
 
     obligations: tuple[str, ...]
     ops: tuple[OpRef, ...]
@@ -174,7 +182,7 @@ class Require:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """Labels of a source: not enforced yet."""
+    """Labels of a source."""
 
     source: From
     labels: tuple[str, ...]
@@ -183,12 +191,12 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Expect:
-    """A test of the file by itself, run when it loads. `resource` None = rendered from the arguments."""
+    """A test of the file by itself, run when it loads. `resource` None = rendered from the arguments; a list is a tuple of values."""
 
     outcome: Outcome
     op: OpRef
     resource: str | None
-    values: tuple[tuple[str, Literal], ...]
+    values: tuple[tuple[str, Literal | tuple[Literal, ...]], ...]
     at: At
 
 

@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
-from agentos.policy.syntax import Aggregate, And, Expr, From, Literal, Not, Or, PatternRef, Rule, Test
+import re
 
-__all__ = ["expr_text", "quoted", "rule_text"]
+from agentos.policy.syntax import (
+    Aggregate,
+    And,
+    Expr,
+    From,
+    Label,
+    Limit,
+    Literal,
+    Not,
+    OpRef,
+    Or,
+    PatternRef,
+    Require,
+    Rule,
+    Test,
+)
+
+__all__ = ["expr_text", "label_text", "limit_text", "quoted", "require_text", "rule_text"]
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 
 
 def quoted(text: str) -> str:
@@ -46,20 +65,47 @@ def _test_text(test: Test) -> str:
 def _value_text(value: Literal | PatternRef | From) -> str:
     if isinstance(value, PatternRef):
         return f"${value.text}" if value.is_set else quoted(value.text)
-    return value.text
+    return _source_text(value) if isinstance(value, From) else value.text
+
+
+def _source_text(source: From) -> str:
+    if source.kind != "object" or _NAME.fullmatch(source.name):
+        return source.text
+    return f"object({quoted(source.name)})"
+
+
+def _scope(ops: tuple[OpRef, ...], patterns: tuple[PatternRef, ...], when: Expr | None) -> list[str]:
+    words = [", ".join(ref.text for ref in ops)]
+    words += [", ".join(_value_text(pattern) for pattern in patterns)] if patterns else []
+    return words if when is None else [*words, "when", expr_text(when)]
+
+
+def limit_text(limit: Limit) -> str:
+    """Return the text of a limit on one line."""
+    words = ["limit", *_scope(limit.ops, limit.patterns, limit.when), limit.amount.text]
+    words += ["of", limit.of] if limit.of else []
+    words += ["per", limit.per]
+    return " ".join([*words, "by", limit.by] if limit.by else words)
+
+
+def require_text(require: Require) -> str:
+    """Return the text of a require on one line."""
+    return " ".join(["require", ", ".join(require.obligations), "for", *_scope(require.ops, require.patterns, require.when)])
+
+
+def label_text(label: Label) -> str:
+    """Return the text of a label statement on one line."""
+    return f"label {_source_text(label.source)} {', '.join(label.labels)}"
 
 
 def rule_text(rule: Rule) -> str:
     """Return the text of a rule on one line, without its reason."""
-    words = [rule.outcome, ", ".join(ref.text for ref in rule.ops)]
-    if rule.patterns:
-        words.append(", ".join(_value_text(pattern) for pattern in rule.patterns))
-    for word, expr in (("when", rule.when), ("unless", rule.unless)):
-        if expr is not None:
-            words += [word, expr_text(expr)]
+    words = [rule.outcome, *_scope(rule.ops, rule.patterns, rule.when)]
+    words += ["unless", expr_text(rule.unless)] if rule.unless is not None else []
     clauses = rule.clauses
     if clauses.any_of:
         words += ["any", ", ".join(name for name, _ in clauses.any_of)]
-    if clauses.timeout_s is not None:
-        words += ["timeout", f"{clauses.timeout_s:g}s"]
+    words += ["else ask", quoted(clauses.else_ask)] if clauses.else_ask else []
+    words += ["timeout", f"{clauses.timeout_s:g}s"] if clauses.timeout_s is not None else []
+    words += ["remember", clauses.remember] if clauses.remember else []
     return " ".join(words)

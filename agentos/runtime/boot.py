@@ -8,7 +8,7 @@ from their journal when the store is opened again; nothing dies.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -24,15 +24,18 @@ from agentos.broker.broker import Broker
 from agentos.errors import Invalid
 from agentos.kernel import ops as kernel_ops
 from agentos.kernel import recovery
+from agentos.kernel.answer import catch_up
 from agentos.kernel.core import Core
+from agentos.kernel.people import People
 from agentos.kernel.run import install
 from agentos.kernel.slots import Slots
 from agentos.memory import ops as memory_ops
+from agentos.memory.objects import ObjectTable
 from agentos.programs.registry import Program, Programs
 from agentos.programs.runner import ProgramRunner
 from agentos.runtime.clock import SystemClock
 from agentos.runtime.kernel import Kernel
-from agentos.runtime.places import default_store, refuse_inside, virtual_mounts
+from agentos.runtime.places import default_store, label_places, refuse_inside, virtual_mounts
 from agentos.runtime.policies import as_policies
 from agentos.store import Store, open_store
 
@@ -55,6 +58,7 @@ class Open:
         programs: Durable programs beside those that the host's imports registered.
         models: Model profiles; this version has no model device and takes none.
         policy: The kernel's own layers: a path, a text, an `agentos.Policy`, or a list of these.
+        people: Who may answer which asks: name -> capability texts, ``*`` for all; None lets whoever reaches this API answer.
         durability: ``strict`` (survives a power cut), ``fast`` (survives a killed process), ``memory``.
         resume: False leaves unfinished programs where they are until they get the signal `resume`.
         mode: ``ask``, ``plan`` (effects outside are denied), ``noninteractive`` (what would ask is denied).
@@ -77,6 +81,7 @@ class Open:
         programs: Iterable[Program] = (),
         models: Mapping[str, Any] | None = None,
         policy: Any = None,
+        people: Mapping[str, Sequence[str]] | None = None,
         durability: str = "strict",
         resume: bool = True,
         mode: str = "ask",
@@ -94,6 +99,7 @@ class Open:
         self._devices = dict(devices or {})
         self._programs = tuple(programs)
         self._policies = as_policies(policy)
+        self._people = people
         self._durability = durability
         self._resume = resume
         self._mode = mode
@@ -136,12 +142,15 @@ class Open:
             table.add(syscall.op)
         core = Core(store, self._clock, table, self._policies, self._mode)
         core.layers.stack(())
+        core.people = People(self._people, table) if self._people is not None else None
         install(core)
         files = FileSystem(self._mounts)
         self._closers.insert(0, files.close)
         core.slots["thread"] = Slots("thread", THREADS_MAX)
+        core.place = label_places(self._mounts)
+        objects = ObjectTable(store, self._clock.now)
         broker = Broker(
-            core, [*kernel_ops.syscalls(core), *memory_ops.syscalls(store, table, self._clock.now), *files.syscalls(), *mounted]
+            core, [*kernel_ops.syscalls(core), *memory_ops.syscalls(objects, table), *files.syscalls(), *mounted], objects
         )
         programs = Programs(self._programs)
         core.runner = ProgramRunner(broker, programs)
@@ -156,6 +165,7 @@ class Open:
         tasks.start_soon(core.scheduler.run, tasks)
         tasks.start_soon(core.waits.run, self._clock)
         _withdraw_host_asks(core)
+        catch_up(core)
         for process, intent in self._orphans:
             tasks.start_soon(kernel.broker.settle_orphan, process, intent)
         if self._control and store.path is not None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from agentos.abi.image import AgentImage
     from agentos.abi.values import CapInfo, Event, Exit, ProcessInfo
     from agentos.devices.app import Device
-    from agentos.kernel.ask import Ask
+    from agentos.kernel.ask import Ask, Standing
     from agentos.runtime.offline import StoreView
     from agentos.runtime.outcome import Decision, Entry, Outcome
     from agentos.store import AuditReport
@@ -192,6 +192,11 @@ class RemoteKernel:
         asks: list[Ask] = await self._link.request("asks", {"state": state})
         return asks
 
+    async def ask(self, ask_id: int) -> Ask:
+        """As `Kernel.ask`."""
+        ask: Ask = await self._link.request("ask", {"ask_id": ask_id})
+        return ask
+
     async def answer(
         self, ask_id: int, verdict: str, *, by: str, scope: str = "once", edit: dict[str, Any] | None = None, reason: str | None = None,
         **value: Any,
@@ -200,6 +205,16 @@ class RemoteKernel:
         words = {"ask_id": ask_id, "verdict": verdict, "by": by, "scope": scope, "edit": edit, "reason": reason}
         ask: Ask = await self._link.request("answer", {**words, **value})
         return ask
+
+    async def standing(self) -> list[Standing]:
+        """As `Kernel.standing`."""
+        grants: list[Standing] = await self._link.request("standing")
+        return grants
+
+    async def revoke_standing(self, standing: int) -> Standing:
+        """As `Kernel.revoke_standing`."""
+        revoked: Standing = await self._link.request("revoke_standing", {"standing": standing})
+        return revoked
 
     # --- looking ------------------------------------------------------------------------------------------------------------
 

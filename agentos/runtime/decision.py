@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from agentos.abi.records import StandingRecord
 from agentos.broker.request import Request
 from agentos.errors import Denied
 from agentos.kernel.process import AgentProcess
@@ -11,8 +12,10 @@ from agentos.runtime.outcome import Decision
 __all__ = ["decision_of"]
 
 
-def decision_of(process: AgentProcess, call: Request, verdict: Verdict | None, denied: Denied | None) -> Decision:
-    """Return the decision of a call that was decided but not made."""
+def decision_of(
+    process: AgentProcess, call: Request, verdict: Verdict | None, denied: Denied | None, grant: StandingRecord | None = None
+) -> Decision:
+    """Return the decision of a call that was decided but not made; `grant` is the standing grant that answers its ask, if one does."""
     if denied is not None:
         because = verdict.because if verdict is not None and denied.code == "denied.policy" else denied.message
         outcome, code, rule = "deny", denied.code, denied.rule or ""
@@ -20,7 +23,11 @@ def decision_of(process: AgentProcess, call: Request, verdict: Verdict | None, d
         outcome, code, rule, because = "allow", "", "", "no policy layer: capabilities alone decide"
     else:
         outcome, code, rule, because = verdict.outcome, "", verdict.rule, verdict.because or ""
-    return Decision(outcome, code, rule, because, call.cap.cap if call.cap else None, _explain(process, call, denied))
+    text = _explain(process, call, denied)
+    if grant is not None:
+        outcome, because = "allow", f"standing grant {grant.standing}, given by {grant.by} with ask {grant.ask}"
+        text += f"\n  {because} (scope {grant.scope}), answers the ask of {rule}: {grant.text}"
+    return Decision(outcome, code, rule, because, call.cap.cap if call.cap else None, text)
 
 
 def _explain(process: AgentProcess, call: Request, denied: Denied | None) -> str:

@@ -10,17 +10,19 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from agentos.abi.codec import decode, plain
 from agentos.abi.image import AgentImage
 from agentos.abi.records import AccountRecord, AskRecord, Change, ProcessRecord
 from agentos.abi.values import CapInfo, Event, ProcessInfo
-from agentos.errors import AgentOSError, Invalid
-from agentos.kernel.ask import Answer, Ask, as_ask
+from agentos.broker.offer import covering, would_cover
+from agentos.errors import AgentOSError, Denied, Invalid
+from agentos.kernel.answer import decide
+from agentos.kernel.ask import Answer, Ask, Standing, as_ask
 from agentos.kernel.core import Core
 from agentos.kernel.event import event_of
 from agentos.kernel.info import from_record, info
 from agentos.kernel.lifecycle import Birth, spawn
 from agentos.kernel.recovery import wake_dormant
+from agentos.kernel.standing import as_standing
 from agentos.policy import parse_capability
 from agentos.runtime.audit import entries
 from agentos.runtime.decision import decision_of
@@ -180,7 +182,9 @@ class Kernel:
             Invalid: the op or its arguments are wrong.
         """
         process = self.core.processes.find(pid)
-        return decision_of(process, *self.broker.check(process, op, args))
+        call, verdict, denied = self.broker.check(process, op, args)
+        asks = denied is None and verdict is not None and verdict.outcome == "ask"
+        return decision_of(process, call, verdict, denied, covering(self.core, call) if asks else None)
 
     # --- people -------------------------------------------------------------------------------------------------------------
 
@@ -190,6 +194,18 @@ class Kernel:
             return [as_ask(record) for record in self.core.asks if record.state == state]
         records = self.core.store.current(AskRecord, live=None)
         return [as_ask(record) for record in records if state is None or record.state == state]
+
+    async def ask(self, ask_id: int) -> Ask:
+        """Return one ask in full: with the recent calls that its offer would have covered (`would_cover`).
+
+        Raises:
+            Invalid: there never was one of that number.
+        """
+        live = next((each for each in self.core.asks if each.ask == ask_id), None)
+        record = live or self.core.store.get(AskRecord, ask_id)
+        if record is None:
+            raise Invalid("argument", f"there is no ask {ask_id}", hint="see `agentos asks --all`", ask=ask_id)
+        return as_ask(record, would_cover(self.core, record))
 
     async def answer(
         self, ask_id: int, verdict: str, *, by: str, scope: str = "once", edit: dict[str, Any] | None = None, reason: str | None = None,
@@ -201,13 +217,16 @@ class Kernel:
             ask_id: Which.
             verdict: approve or deny.
             by: Who answers.
-            scope: How far the answer reaches; ``once``.
+            scope: How far an approval reaches: ``once``, ``process``, ``tree``, ``image``, ``project``, or a duration such as ``8h`` (the
+                tree, for so long). Beyond ``once`` it stores the ask's `offer` as a standing grant, which also settles the pending asks
+                that it covers.
             edit: Arguments to change; the changed call is decided again.
             reason: Told to the agent.
             value: `value=` answers a question, or says what an unknown effect came to.
 
         Raises:
-            Invalid: it is not pending, or the answer does not fit.
+            Invalid: it is not pending, the answer does not fit, or the scope is wider than the rule that asked lets a person choose.
+            Denied: `denied.human`, `by` may not answer this ask (`open(people=...)`); nothing has changed.
         """
         if set(value) - {"value"}:
             raise Invalid(
@@ -215,13 +234,34 @@ class Kernel:
             )
         core = self.core
         answer = Answer(verdict, by, scope, edit, value.get("value"), "value" in value, reason, core.clock.now())
-        _check_answer(core, core.asks.find(ask_id), answer)
-        changes: list[Change] = []
-        record = core.asks.answer(ask_id, answer, changes)
-        seq = core.note(record.pid, "answered", {"verdict": verdict, "by": by}, changes, ask=ask_id, rule=record.rule)
+        try:
+            record, settled, seq = decide(core, ask_id, answer)
+        except Denied as error:
+            await core.journal.durable(core.journal.head if error.seq is None else error.seq)
+            raise
         await core.journal.durable(seq)
-        core.waits.wake(("ask", ask_id))
+        for each in settled:
+            core.waits.wake(("ask", each))
         return as_ask(record)
+
+    async def standing(self) -> list[Standing]:
+        """Return the standing grants that are live, oldest first, each with its rule and how often it was used."""
+        now, store = self.core.clock.now(), self.core.store
+        return [as_standing(record, store) for record in self.core.standing if not 0 < record.expires <= now]
+
+    async def revoke_standing(self, standing: int) -> Standing:
+        """Take a standing grant back: the calls it covered are asked again.
+
+        Raises:
+            Invalid: there is no live one of that number.
+        """
+        core = self.core
+        changes: list[Change] = []
+        record = core.standing.revoke(standing, changes)
+        data = {"standing": standing, "scope": record.scope, "rule": record.text}
+        revoked = as_standing(record, core.store)
+        await core.journal.durable(core.note(0, "revoked", data, changes, ask=record.ask, rule=record.rule))
+        return revoked
 
     # --- looking ------------------------------------------------------------------------------------------------------------
 
@@ -283,26 +323,6 @@ class Kernel:
             self.core.ops.add(syscall.op)
             self.broker.door.serve(syscall)
         wake_dormant(self.core)
-
-
-def _check_answer(core: Core, record: AskRecord, answer: Answer) -> None:
-    """Refuse an answer that its call could not use, while the person is there to correct it.
-
-    Raises:
-        Invalid: edited arguments or the value of an effect that happened do not fit the op.
-    """
-    if answer.edit is None and not (answer.has_value and record.kind == "unknown_outcome"):
-        return
-    op = core.ops.find(record.op)
-    if answer.edit is not None:
-        op.validate({**decode(record.args), **answer.edit})
-        return
-    try:
-        op.restore(plain(answer.value))
-    except ValueError as error:
-        raise Invalid(
-            "argument", f"`{op.name}` does not return that: {error}", hint="give the result it had", field="value"
-        ) from error
 
 
 def _past(core: Core, since: int) -> Iterable[Event]:

@@ -14,13 +14,14 @@ from typing import Any, Final
 import anyio.to_thread
 
 from agentos.abi.codec import decode, encode
-from agentos.abi.limits import PAGE_ROWS
-from agentos.abi.records import AccountRecord, AskRecord, CapRecord, Change, ProcessRecord, Row
+from agentos.abi.limits import PAGE_ROWS, STANDING_GRANTS_MAX
+from agentos.abi.records import AccountRecord, AskRecord, CapRecord, Change, ProcessRecord, Row, StandingRecord
 from agentos.abi.values import CapInfo, Event, Exit, ProcessInfo
-from agentos.errors import Invalid
-from agentos.kernel.ask import Answer, Ask, AskTable, as_ask
+from agentos.errors import Invalid, Unavailable
+from agentos.kernel.ask import Answer, Ask, AskTable, Standing, as_ask
 from agentos.kernel.event import event_of
 from agentos.kernel.info import exit_from, from_record
+from agentos.kernel.standing import as_standing, grant_of
 from agentos.runtime.audit import entries
 from agentos.runtime.clock import SystemClock
 from agentos.runtime.outcome import Entry
@@ -61,6 +62,7 @@ class StoreView:
     register = _refusing("register")
     grant = _refusing("grant")
     revoke = _refusing("revoke")
+    revoke_standing = _refusing("revoke_standing")
     run_until_idle = _refusing("run_until_idle")
     check = _refusing("check")
     mount = _refusing("mount")
@@ -115,6 +117,22 @@ class StoreView:
             as_ask(record) for record in self._store.current(AskRecord, live=live) if state is None or record.state == state
         ]
 
+    async def ask(self, ask_id: int) -> Ask:
+        """Return one ask. What its offer would have covered only a kernel can say.
+
+        Raises:
+            Invalid: there never was one of that number.
+        """
+        record = self._store.get(AskRecord, ask_id)
+        if record is None:
+            raise Invalid("argument", f"there is no ask {ask_id}", hint="see `agentos asks --all`", ask=ask_id)
+        return as_ask(record)
+
+    async def standing(self) -> list[Standing]:
+        """Return the standing grants that are live, oldest first."""
+        found = self._store.current(StandingRecord, live=True)
+        return [as_standing(record, self._store) for record in found if not 0 < record.expires <= self._clock.now()]
+
     async def answer(
         self, ask_id: int, verdict: str, *, by: str, scope: str = "once", edit: dict[str, Any] | None = None, reason: str | None = None,
         **value: Any,
@@ -138,9 +156,12 @@ class StoreView:
                 table.load(pending)
             changes: list[Change] = []
             record = table.answer(ask_id, answer, changes)
+            data = {"verdict": answer.verdict, "by": answer.by}
+            if answer.scope != "once":
+                data |= _write_grant(store, record, answer, changes)
             note = Row(
-                pid=record.pid, number="", kind="note", op="note.answered", args=encode({"verdict": answer.verdict, "by": answer.by}),
-                outcome="done", ask=ask_id, rule=record.rule, at=answer.at,
+                pid=record.pid, number="", kind="note", op="note.answered", args=encode(data), outcome="done", ask=ask_id,
+                rule=record.rule, at=answer.at,
             )  # fmt: skip
             store.journal.append(note, changes)
             store.journal.flush()
@@ -253,6 +274,18 @@ def shown(store: Store, records: list[ProcessRecord]) -> list[ProcessInfo]:
         if above:
             _add(alive[above].usage, mine.usage)
     return [infos[record.pid] for record in records]
+
+
+def _write_grant(store: Store, ask: AskRecord, answer: Answer, changes: list[Change]) -> dict[str, Any]:
+    """Make the standing grant that an answer gives, and return what its note says. The next kernel has it answer what it covers."""
+    if len(store.current(StandingRecord, live=True, limit=STANDING_GRANTS_MAX)) >= STANDING_GRANTS_MAX:
+        hint = "revoke some: `agentos asks --standing` lists them"
+        raise Unavailable("overloaded", f"there are {STANDING_GRANTS_MAX} standing grants", hint=hint)
+    process = store.get(ProcessRecord, ask.pid)
+    assert process is not None, "an ask that is open belongs to a process"
+    grant = grant_of(ask, process, answer, store.max_key(StandingRecord) + 1)
+    changes.append(Change(grant))
+    return {"scope": answer.scope, "standing": grant.standing, "rule": grant.text}
 
 
 def _tail(store: Store, pid: int, after: int) -> dict[str, float]:

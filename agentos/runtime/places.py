@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from agentos.errors import Invalid
 
-__all__ = ["control_path", "default_store", "refuse_inside", "state_folder", "virtual_mounts"]
+__all__ = ["control_path", "default_store", "label_places", "refuse_inside", "state_folder", "virtual_mounts"]
 
 _SOCKET_PATH_MAX = 100  # bytes; sun_path has 108
 
@@ -57,6 +57,34 @@ def virtual_mounts(workspace: str | Path, mounts: Mapping[str, Any]) -> dict[str
             raise Invalid("argument", f"mount `{name}` has mode `{mode}`", hint="ro or rw", field="mounts")
         found[f"/mnt/{name}"] = (_folder(name, path), mode == "ro")
     return found
+
+
+def label_places(mounts: Mapping[str, tuple[Path, bool]]) -> Callable[[str], str]:
+    """Return the function that gives a virtual path the one name under which its file's label is kept.
+
+    Where a mount shows a folder that lies inside another mount, a file has two paths: the name is the one in the outermost mount.
+    """
+    names: list[tuple[str, str]] = []
+    for prefix, (folder, _) in mounts.items():
+        outer = min(
+            (other for other, (place, _) in mounts.items() if folder.is_relative_to(place)),
+            key=lambda other: (len(mounts[other][0].parts), other),
+        )
+        inner = folder.relative_to(mounts[outer][0]).as_posix()
+        names.append((prefix, _join(outer, "" if inner == "." else inner)))
+    names.sort(key=lambda pair: -len(pair[0]))
+
+    def place(path: str) -> str:
+        for prefix, name in names:
+            if path == prefix or path.startswith(prefix.rstrip("/") + "/"):
+                return path if prefix == name else _join(name, path[len(prefix) :].lstrip("/"))
+        return path
+
+    return place
+
+
+def _join(folder: str, rest: str) -> str:
+    return f"{folder.rstrip('/')}/{rest}" if rest else folder
 
 
 def refuse_inside(store: Path, mounts: Mapping[str, tuple[Path, bool]]) -> None:

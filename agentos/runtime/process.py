@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from agentos.abi.fence import has_fence, unwrap
+from agentos.abi.labels import UNTRUSTED
 from agentos.abi.limits import CALLS_IN_FLIGHT_MAX, RETRIES_MAX
 from agentos.abi.records import AccountRecord, Change, ProcessRecord
 from agentos.abi.values import CapInfo, Event, Exit, ProcessInfo
@@ -55,7 +57,7 @@ class Process:
             key: Makes the call joinable: the same key gets the same call's result, also after a crash.
             timeout_s: Seconds, waiting for people included, after which the call is cancelled with `unavailable.timeout`.
             retries: How often an `Unavailable` that cannot have happened is tried again; every attempt is journaled.
-            args: Arguments of the op.
+            args: Arguments of the op. They count as made by a model, except those in `agentos.trusted(...)`.
 
         Raises:
             Denied, Unavailable, Invalid: see `agentos.errors`; `error.seq` is the journal number.
@@ -96,16 +98,17 @@ class Process:
             )
         failure: AgentOSError | None = None
         value = None
+        args, vouched = unwrap(args)
         process.host_calls += 1
         process.branches += 1
         core.scheduler.resume(process)
         core.scheduler.wakes(process)
         try:
             if key is not None:
-                value = await self._broker.join(process, op, args, key=key, deadline=deadline)
+                value = await self._broker.join(process, op, args, key=key, deadline=deadline, vouched=vouched)
             else:
                 number = f"h{core.store.epoch}-{next(_numbers)}"
-                value = await self._broker.call(process, op, args, number=number, deadline=deadline)
+                value = await self._broker.call(process, op, args, number=number, deadline=deadline, vouched=vouched)
         except ProcessEnded:
             raise Invalid("state", f"process {self.pid} has ended", hint="see `agentos ps --all`", pid=self.pid) from None
         except AgentOSError as error:
@@ -184,7 +187,10 @@ class Process:
         """Send a message from the host and return its id."""
         core, process = self._core, self._live()
         changes: list[Change] = []
-        message = core.mail.send(process.pid, value, channel, changes, sender=0, labels=0, reply_to=None, now=core.clock.now())
+        labels = UNTRUSTED if has_fence(value) else 0
+        message = core.mail.send(
+            process.pid, value, channel, changes, sender=0, labels=labels, reply_to=None, now=core.clock.now()
+        )
         core.waits.wake(("message", process.pid, channel))
         await core.journal.durable(core.note(self.pid, "message", {"message": message, "channel": channel}, changes))
         return message

@@ -82,6 +82,14 @@ class _Asks(_Arguments):
     state: str | None = "pending"
 
 
+class _Ask(_Arguments):
+    ask_id: _Number
+
+
+class _Standing(_Arguments):
+    standing: _Number
+
+
 class _Answer(_Arguments):
     ask_id: _Number
     verdict: str
@@ -246,7 +254,9 @@ def _table() -> dict[str, Method]:
     of_kernel: tuple[tuple[str, type[_Arguments], Callable[..., Any]], ...] = (
         ("spawn", _Spawn, _spawn), ("register", _Image, _register), ("ps", _Ps, Kernel.ps), ("tree", _Pid, Kernel.tree),
         ("grant", _Grant, Kernel.grant), ("revoke", _Cap, Kernel.revoke), ("caps", _Pid, Kernel.caps), ("check", _Check, _check),
-        ("asks", _Asks, Kernel.asks), ("answer", _Answer, Kernel.answer), ("verify_audit", _Head, Kernel.verify_audit),
+        ("asks", _Asks, Kernel.asks), ("ask", _Ask, Kernel.ask), ("answer", _Answer, Kernel.answer),
+        ("standing", _None, Kernel.standing), ("revoke_standing", _Standing, Kernel.revoke_standing),
+        ("verify_audit", _Head, Kernel.verify_audit),
         ("run_until_idle", _Timeout, Kernel.run_until_idle), ("audit", _Audit, Kernel.audit), ("events", _Since, Kernel.events),
     )  # fmt: skip
     of_process: tuple[tuple[str, type[_Arguments], Callable[..., Any]], ...] = (

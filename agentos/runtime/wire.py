@@ -27,6 +27,7 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from agentos.abi.codec import plain
+from agentos.abi.fence import trusted
 from agentos.errors import AgentOSError, Invalid, KernelPanic, Unavailable, from_data
 
 __all__ = ["PROTOCOL", "Reader", "Request", "arguments", "error_data", "error_of", "frame", "gone", "parse", "read", "values"]
@@ -38,7 +39,7 @@ _SHOWN: Final = {
     "CapInfo": "agentos.abi.values", "ErrorData": "agentos.abi.values", "Event": "agentos.abi.values", "Exit": "agentos.abi.values",
     "Message": "agentos.abi.values", "ProcessInfo": "agentos.abi.values", "Ref": "agentos.abi.values", "Ask": "agentos.kernel.ask",
     "Decision": "agentos.runtime.outcome", "Entry": "agentos.runtime.outcome", "Outcome": "agentos.runtime.outcome",
-    "AuditReport": "agentos.store.chain",
+    "AuditReport": "agentos.store.chain", "Standing": "agentos.kernel.ask",
 }  # fmt: skip
 """Dataclasses of the API that keep their type on the way to the client -> where they live; imported when one comes."""
 
@@ -146,6 +147,8 @@ def _pack_other(value: Any) -> Any:
         return _tag("error", _pack(error_data(value)))
     if kind.__module__ == "agentos.abi.image" and kind.__name__ == "AgentImage":
         return _tag("AgentImage", _pack(value.to_data()))
+    if kind.__module__ == "agentos.abi.fence":
+        return _tag("Trusted", _pack(value.value))
     if kind.__module__ == "agentos.policy.load" and kind.__name__ == "Policy":
         return _tag("Policy", [value.text, value.source])
     data = plain(value)
@@ -212,6 +215,8 @@ def _argument(name: str, held: Any) -> Any:
         from agentos.abi.image import AgentImage  # noqa: PLC0415 - a kernel has it loaded, a client does not come here
 
         return AgentImage.from_data(held)
+    if name == "Trusted":
+        return trusted(held)
     if name == "Policy":
         from agentos.policy import Policy  # noqa: PLC0415 - as above
 

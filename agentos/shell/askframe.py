@@ -6,6 +6,12 @@
     ┌ written by the agent
     │ path: /report.md
     └
+    ┌ a wider scope stores this rule; the values in it are the agent's
+    │ allow fs.write "/report.md" when path == "/report.md" and mode == "replace" and ... any text, data
+    └
+
+What a rule lets a person choose, and which recent calls its offer would have covered, stands below that. The target as it is now belongs
+to this one approval; no wider scope looks at it.
 
 INVARIANT frame-cannot-be-imitated: every line that an agent had a hand in starts with the bar, holds no control character and is no
 wider than the terminal, so text in it can look like the frame but cannot stand where the frame stands.
@@ -19,7 +25,7 @@ from agentos.kernel.ask import Ask
 from agentos.shell import words
 from agentos.shell.escape import block, line, wrapped
 
-__all__ = ["LINES_MAX", "framed", "subject"]
+__all__ = ["LINES_MAX", "framed", "offered", "subject"]
 
 LINES_MAX: Final = 60
 _CHARS_MAX: Final = 400
@@ -55,10 +61,31 @@ def framed(ask: Ask, *, lines_max: int = LINES_MAX, columns: int = _CHARS_MAX) -
         lines.append(line(f"  lineage  {' < '.join(ask.lineage)}"))
     if ask.labels:
         lines.append(line(f"  labels   {', '.join(ask.labels)}"))
+    if ask.irreversible:
+        lines.append("  effect   irreversible: nothing takes it back")
+    if ask.created and ask.expires:
+        lines.append(f"  expires  {words.span(ask.expires - ask.created)} after it was asked, at {words.clock(ask.expires)}")
+    if ask.batch:
+        lines.append(line(f"  batch    {ask.batch}"))
     lines.append("┌ written by the agent")
-    lines += _barred(ask, lines_max, columns)
+    lines += _barred(_said(ask), f"see `agentos asks {ask.id}`", lines_max, columns)
     lines.append("└")
     return lines
+
+
+def offered(ask: Ask, *, columns: int = _CHARS_MAX) -> list[str]:
+    """Return what a wider scope would store and what that would have covered; nothing for an ask without an offer."""
+    if not ask.offer:
+        return []
+    lines = ["┌ a wider scope stores this rule; the values in it are the agent's"]
+    lines += _barred([ask.offer], f"see `agentos asks {ask.id} -o json`", LINES_MAX, columns)
+    lines.append("└")
+    lines.append("  what the target holds by then is not looked at" if isinstance(ask.preview, dict) and "op" not in ask.preview else "")
+    lines.append("  recent calls it would have covered" + (":" if ask.would_cover else ": none is known"))
+    shown = [f"{each['seq']} pid {each['pid']} {each['op']} {each['resource']}" for each in ask.would_cover]
+    lines += _barred(shown, "and so on", LINES_MAX, columns)
+    lines.append(line(f"  scopes   {', '.join(ask.scopes)}" + (" or a duration such as 8h" if "tree" in ask.scopes else "")))
+    return [each for each in lines if each]
 
 
 def _said(ask: Ask) -> list[str]:
@@ -66,9 +93,14 @@ def _said(ask: Ask) -> list[str]:
         options = ask.args.get("options")
         return [str(ask.args.get("question", "")), *([f"options: {', '.join(map(str, options))}"] if options else [])]
     preview = ask.preview if isinstance(ask.preview, dict) else {}
-    shown = [
+    is_request = preview.get("op") == ask.op and "args" in preview
+    shown = [f"question: {ask.question}"] if ask.question else []
+    shown += [f"{name}: {preview[name]}" for name in ("resource", "cwd") if is_request and name in preview]
+    shown += [
         f"{name}: {_value(value)}" for name, value in ask.args.items() if value is not None and not _in_preview(name, preview)
     ]
+    if is_request:
+        return shown
     shown += [f"{name}: {preview[name]}" for name in ("summary", "resolved", "resolved_to", "problem") if preview.get(name)]
     if preview.get("diff"):
         shown += ["", str(preview["diff"]).rstrip("\n")]
@@ -89,8 +121,8 @@ def _value(value: Any) -> str:
     return value if isinstance(value, str) else words.quoted(value, 2_000)
 
 
-def _barred(ask: Ask, lines_max: int, columns: int) -> list[str]:
-    lines = [each for part in _said(ask) for each in wrapped(block(part), max(columns - len(_BAR), 20))]
+def _barred(said: list[str], rest: str, lines_max: int, columns: int) -> list[str]:
+    lines = [each for part in said for each in wrapped(block(part), max(columns - len(_BAR), 20))]
     more = len(lines) - lines_max
     shown = [f"{_BAR}{each}" for each in lines[:lines_max]]
-    return [*shown, f"{_BAR}... {more} more lines; see `agentos asks {ask.id}`"] if more > 0 else shown
+    return [*shown, f"{_BAR}... {more} more lines; {rest}"] if more > 0 else shown

@@ -5,17 +5,18 @@ from __future__ import annotations
 import getpass
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from agentos.errors import Invalid
+from agentos.errors import Denied, Invalid
 from agentos.kernel.ask import Ask
-from agentos.shell.askframe import framed
-from agentos.shell.escape import line
+from agentos.shell.askframe import framed, offered, subject
+from agentos.shell.escape import line, wrapped
 
 if TYPE_CHECKING:
     from agentos.runtime.kernel import Kernel
@@ -75,29 +76,81 @@ class People:
 
     async def approve(self, kernel: Kernel, ask: Ask) -> None:
         """Answer an ask whose rule was approved ahead; somebody else may have been faster, which settles it too."""
-        with suppress_settled():
-            await kernel.answer(ask.id, "approve", by="--approve")
+        try:
+            with suppress_settled():
+                await kernel.answer(ask.id, "approve", by="--approve")
+        except Denied as error:
+            self._say(line(f"ask {ask.id} stays open: {error.message}"))
 
     async def consult(self, kernel: Kernel, ask: Ask) -> None:
         """Show an ask to the person at the terminal, until there is an answer from them or from elsewhere.
+
+        Asks of one batch are shown together, for one decision; an ask that was settled meanwhile is not shown at all.
 
         Raises:
             Interrupted: they pressed Ctrl-C; nothing was answered.
 
         Cancellation: the open question is taken back and nothing is answered.
         """
+        while len(batch := await self._batch(kernel, ask)) > 1:
+            self._list(batch)
+            choice = await self._asked(kernel, batch, partial(_together, batch))
+            if choice is None:
+                continue  # one of them was settled elsewhere
+            verdict, more = choice
+            if verdict == "look":
+                await self._consult_one(kernel, batch[more["at"]])
+                continue
+            for each in batch:
+                await self._take(kernel, each, verdict, more)
+            return
+        for each in batch:
+            await self._consult_one(kernel, each)
+
+    async def _batch(self, kernel: Kernel, ask: Ask) -> list[Ask]:
+        """Return the pending asks that the person decides together with one, itself among them; none once it is settled."""
+        pending = await kernel.asks()
+        if not any(each.id == ask.id for each in pending):
+            return []
+        if not ask.batch or ask.kind != "approval":
+            return [ask]
+        return [each for each in pending if (each.batch, each.kind) == (ask.batch, ask.kind) and not self.has_approved(each)]
+
+    async def _consult_one(self, kernel: Kernel, ask: Ask) -> None:
         self._show(ask, all_of_it=False)
-        while (answer := await self._asked(kernel, ask)) is not None:
+        while (answer := await self._asked(kernel, [ask], partial(_QUESTIONS.get(ask.kind, _approval), ask))) is not None:
             verdict, more = answer
             if verdict == "show":
                 self._show(ask, all_of_it=True)
-                continue
-            try:
-                await kernel.answer(ask.id, verdict, by=whoami(), **more)
-            except Invalid as error:
-                self._say(line(f"not taken: {error.message}" + (f"; {error.hint}" if error.hint else "")))
-                continue
-            return
+            elif verdict == "remember":
+                more = await self._scope(kernel, ask)
+                if more and await self._take(kernel, ask, "approve", more):
+                    return
+            elif await self._take(kernel, ask, verdict, more):
+                return
+
+    async def _take(self, kernel: Kernel, ask: Ask, verdict: str, more: dict[str, Any]) -> bool:
+        """Answer an ask; False when the answer was not taken."""
+        try:
+            await kernel.answer(ask.id, verdict, by=whoami(), **more)
+        except (Invalid, Denied) as error:
+            self._say(line(f"not taken: {error.message}" + (f"; {error.hint}" if error.hint else "")))
+            return False
+        return True
+
+    async def _scope(self, kernel: Kernel, ask: Ask) -> dict[str, Any]:
+        """Show what a wider scope would store and what that would have covered, and have the person choose; nothing = none."""
+        for each in offered(await kernel.ask(ask.id), columns=shutil.get_terminal_size().columns):
+            self._say(each)
+        scope = await _read("for how long or how far (empty: not at all)? ")
+        return {"scope": scope} if scope and await _confirmed(ask.op if ask.irreversible else "") else {}
+
+    def _list(self, batch: Sequence[Ask]) -> None:
+        columns = shutil.get_terminal_size().columns
+        self._say(f"{len(batch)} calls that were made together")
+        for number, each in enumerate(batch, 1):
+            mark = " (irreversible)" if each.irreversible else ""
+            self._say(next(wrapped(line(f"│ {number}  ask {each.id}{mark}  {subject(each)}"), max(columns, 20))))
 
     def _show(self, ask: Ask, *, all_of_it: bool) -> None:
         size = shutil.get_terminal_size()
@@ -105,20 +158,21 @@ class People:
         for each in framed(ask, lines_max=lines_max, columns=size.columns):
             self._say(each)
 
-    async def _asked(self, kernel: Kernel, ask: Ask) -> tuple[str, dict[str, Any]] | None:
-        """Ask the person until there is an answer; None when somebody else answered meanwhile, or it was withdrawn."""
+    async def _asked(self, kernel: Kernel, asks: Sequence[Ask], question_: Question) -> tuple[str, dict[str, Any]] | None:
+        """Ask the person until there is an answer; None when one of the asks was settled meanwhile: answered elsewhere, or withdrawn."""
+        open_ids = {ask.id for ask in asks}
         found: tuple[str, dict[str, Any]] | None = None
         gone = False
 
         async def question() -> None:
             nonlocal found
             while found is None:
-                found = await _QUESTIONS.get(ask.kind, _approval)(self._say)
+                found = await question_(self._say)
             tasks.cancel_scope.cancel()
 
         async def look() -> None:
             nonlocal gone
-            while any(each.id == ask.id for each in await kernel.asks()):  # noqa: ASYNC110 - a remote kernel tells nobody
+            while open_ids <= {each.id for each in await kernel.asks()}:  # noqa: ASYNC110 - a remote kernel tells nobody
                 await anyio.sleep(_LOOK_S)
             gone = found is None
             tasks.cancel_scope.cancel()
@@ -127,11 +181,12 @@ class People:
             tasks.start_soon(question)
             tasks.start_soon(look)
         if gone:
-            self._say(f"ask {ask.id} is settled elsewhere")
+            self._say(f"ask {', '.join(map(str, sorted(open_ids)))}: settled elsewhere")
         return found
 
 
 Say = Callable[[str], None]
+Question = Callable[[Say], Awaitable["tuple[str, dict[str, Any]] | None"]]
 
 
 async def _read(prompt: str) -> str:
@@ -151,10 +206,34 @@ async def _reason() -> dict[str, Any]:
     return {"reason": reason} if reason else {}
 
 
-async def _approval(say: Say) -> tuple[str, dict[str, Any]] | None:
-    choice = await _read("[a]pprove, [d]eny, [e]dit, [s]how all? ")
-    if choice in ("a", "approve", "y", "yes"):
+async def _confirmed(op: str) -> bool:
+    """Have the verb of an op typed whose effect nothing takes back; an empty op needs no confirming."""
+    verb = op.rpartition(".")[2]
+    return not op or await _read(f"nothing takes this back. Type `{verb}` to approve: ") == verb
+
+
+async def _together(batch: Sequence[Ask], say: Say) -> tuple[str, dict[str, Any]] | None:
+    choice = await _read(f"[a]pprove all, [d]eny all, or a number (1-{len(batch)}) to look at one? ")
+    if choice in ("a", "all", "approve"):
+        for op in dict.fromkeys(ask.op for ask in batch if ask.irreversible):
+            if not await _confirmed(op):
+                return None
         return "approve", {}
+    if choice in ("d", "deny"):
+        return "deny", await _reason()
+    if choice.isdecimal() and 0 < int(choice) <= len(batch):
+        return "look", {"at": int(choice) - 1}
+    say(f"that is none of the {len(batch)}")
+    return None
+
+
+async def _approval(ask: Ask, say: Say) -> tuple[str, dict[str, Any]] | None:
+    wider = "[r]emember, " if ask.offer else ""
+    choice = await _read(f"[a]pprove, [d]eny, [e]dit, {wider}[s]how all? ")
+    if choice in ("a", "approve", "y", "yes"):
+        return ("approve", {}) if await _confirmed(ask.op if ask.irreversible else "") else None
+    if choice in ("r", "remember") and ask.offer:
+        return "remember", {}
     if choice in ("d", "deny", "n", "no"):
         return "deny", await _reason()
     if choice in ("s", "show"):
@@ -162,21 +241,21 @@ async def _approval(say: Say) -> tuple[str, dict[str, Any]] | None:
     if choice in ("e", "edit"):
         changed = _object(await _read('arguments to change, as JSON, for example {"path": "/b.md"}: '))
         if changed is not None:
-            return "approve", {"edit": changed}
+            return ("approve", {"edit": changed}) if await _confirmed(ask.op if ask.irreversible else "") else None
         say("that is no JSON object")
     return None
 
 
-async def _question(say: Say) -> tuple[str, dict[str, Any]] | None:
-    del say
+async def _question(ask: Ask, say: Say) -> tuple[str, dict[str, Any]] | None:
+    del ask, say
     reply = await _read("answer (empty: refuse to answer): ")
     return ("approve", {"value": reply}) if reply else ("deny", await _reason())
 
 
-async def _unknown(say: Say) -> tuple[str, dict[str, Any]] | None:
+async def _unknown(ask: Ask, say: Say) -> tuple[str, dict[str, Any]] | None:
     choice = await _read("it may have happened. [h]appened, [r]un again, [f]ail? ")
     if choice in ("r", "run"):
-        return "approve", {}
+        return ("approve", {}) if await _confirmed(ask.op) else None
     if choice in ("f", "fail", "d", "deny"):
         return "deny", await _reason()
     if choice in ("h", "happened"):

@@ -1,7 +1,8 @@
 """One batch: everything that is buffered between two commits, as columns, and the statements that write it.
 
 Protocol: records are copied to columns when they are added, because the kernel goes on changing them. Several versions of one key
-within a batch are all kept; all but the last are inserted closed already, so only the first of each key needs an update.
+within a batch are all kept; all but the last are inserted closed already, so only the first of each key needs an update. A table
+that keeps no versions gets the last one of each key only, and none where that one has ended (`Current`).
 
 INVARIANT rows-are-exact: `write` executes at most one statement for objects, one for the journal, two per touched table and one for
 the head, for up to ROWS_PER_STATEMENT_MAX rows of each.
@@ -23,7 +24,7 @@ from agentos.store import chain, sql
 from agentos.store.sqlite import Connection
 from agentos.store.tables import JOURNAL, OBJECT, Table, table_of
 
-__all__ = ["Batch", "Versions"]
+__all__ = ["Batch", "Current", "Versions"]
 
 
 class Versions:
@@ -64,6 +65,46 @@ class Versions:
         self.rows.append([*columns, None])
 
 
+class Current:
+    """The current records of one table that keeps no versions: what replaces what is in the file, and what only goes."""
+
+    __slots__ = ("_rows", "closes", "latest", "table")
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        self.closes: list[tuple[Any, ...]] = []
+        self.latest: dict[tuple[Any, ...], tuple[int, int, int]] = {}
+        self._rows: dict[tuple[Any, ...], list[Any]] = {}
+
+    @property
+    def rows(self) -> list[list[Any]]:
+        """The columns to be inserted."""
+        return list(self._rows.values())
+
+    def add(self, columns: tuple[Any, ...], replaces: int, seq: int) -> None:
+        """Add the record `columns`, changed by row `seq`, in place of the version `replaces` (0: there is none).
+
+        A record that has ended leaves the table; its key may come again, as a new record. Two changes by one row are one, as above.
+
+        Raises:
+            KernelPanic: another version than `replaces` is current.
+        """
+        key = self.table.key_of(columns)
+        current, changed, first = self.latest.get(key, (replaces, 0, replaces))
+        if replaces == current:
+            first = replaces
+        elif changed != seq or replaces not in (seq, first):
+            raise KernelPanic(f"{self.table.name} {key}: version {current} is current, not {replaces}")
+        if key not in self.latest and replaces:
+            self.closes.append((*key, replaces, seq))
+        if columns[self.table.live_at]:
+            self._rows[key], current = [*columns, None], seq
+        else:
+            self._rows.pop(key, None)
+            current = 0
+        self.latest[key] = (current, seq, first)
+
+
 class Batch:
     """Rows, versions and objects of one transaction."""
 
@@ -72,7 +113,7 @@ class Batch:
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
         self.rows: list[chain.Sealed] = []
-        self.tables: dict[str, Versions] = {}
+        self.tables: dict[str, Versions | Current] = {}
         self.objects: dict[bytes, tuple[bytes, str, int, bytes]] = {}
         self.pids: set[int] = set()
         self.bytes = 0
@@ -95,7 +136,7 @@ class Batch:
         table = table_of(type(change.record))
         versions = self.tables.get(table.name)
         if versions is None:
-            versions = self.tables[table.name] = Versions(table)
+            versions = self.tables[table.name] = Versions(table) if table.versioned else Current(table)
         versions.add(columns, change.replaces, seq)
 
     def write(self, connection: Connection, previous: bytes) -> bytes:
@@ -148,11 +189,12 @@ def _insert(connection: Connection, table: Table, rows: Sequence[Sequence[Any]],
         connection.execute(text, sql.fill(page, len(table.columns)))
 
 
-def _close(connection: Connection, versions: Versions) -> None:
-    """Close the versions that are replaced, and insist that each of them was current."""
+def _close(connection: Connection, versions: Versions | Current) -> None:
+    """Close or remove the versions that are replaced, and insist that each of them was current."""
     width = len(versions.table.keys) + 2
+    text_of = sql.close_versions if versions.table.versioned else sql.drop_versions
     for page in _pages(versions.closes):
-        text = sql.close_versions(versions.table, sql.size_for(len(page)))
+        text = text_of(versions.table, sql.size_for(len(page)))
         closed = connection.execute(text, sql.fill(page, width)).rowcount
         if closed != len(page):
             raise KernelPanic(f"{versions.table.name}: {len(page) - closed} of {len(page)} replaced versions were not current")

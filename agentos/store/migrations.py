@@ -1,15 +1,18 @@
 """Schema versions: numbered, named, forward only.
 
-Protocol: `migrate` brings an older (or empty) database to the newest version in one transaction, step by step; the version and the
-fingerprint of the columns are kept in `meta`. A newer version is refused, never guessed at.
-A migration gets `run`, which executes one statement; statements are compiled from SQLAlchemy Core for the dialect at hand.
+Protocol: `migrate` brings an older (or empty) database to the newest version in one transaction, step by step: a new store goes the same
+way as an old one. Each step is frozen text (`v1.sql`, `v2.sql`...), so what an old store becomes does not depend on today's records;
+before the transaction ends, what came out is compared with what today's records describe (`schema`). Version and fingerprint of the
+columns are kept in `meta`. A newer version is refused, never guessed at.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import resources
 from typing import Final
 
 from agentos.abi.limits import HASH_BYTES
@@ -19,6 +22,8 @@ from agentos.store.sqlite import Connection
 
 __all__ = ["MIGRATIONS", "Migration", "migrate", "version_of"]
 
+_COMMENT: Final = re.compile(r"^--.*$", re.MULTILINE)
+
 
 @dataclass(frozen=True, slots=True)
 class Migration:
@@ -27,26 +32,32 @@ class Migration:
     Attributes:
         number: The version it leads to, one more than the version it starts from.
         name: What it does, in words.
+        fingerprint: `tables.fingerprint` of the version it leads to.
         apply: Changes the database of the given connection, inside the migration's transaction.
     """
 
     number: int
     name: str
+    fingerprint: str
     apply: Callable[[Connection], None]
 
 
-def _create(connection: Connection) -> None:
+def _first(connection: Connection) -> None:
     """Make the tables of version 1, and a random genesis."""
-    from agentos.store import schema  # noqa: PLC0415 - SQLAlchemy takes 0.2 s: only who creates a store pays
-
-    for statement in schema.create_all(schema.sqlite_dialect()):
-        connection.execute(statement)
+    _run(connection, "v1.sql")
     genesis = os.urandom(HASH_BYTES)
     connection.execute("INSERT INTO head (id, genesis, seq, hash, epoch, pid) VALUES (1, ?, 0, ?, 0, 0)", (genesis, genesis))
-    connection.execute("INSERT INTO meta (name, value) VALUES ('fingerprint', ?)", (tables.fingerprint(),))
 
 
-MIGRATIONS: Final = (Migration(1, "create the journal, state tables and objects", _create),)
+def _second(connection: Connection) -> None:
+    """Add the tables and columns of version 2; nothing is rewritten."""
+    _run(connection, "v2.sql")
+
+
+MIGRATIONS: Final = (
+    Migration(1, "create the journal, state tables and objects", "f292caf0e285f9325a59879cb76edda8", _first),
+    Migration(2, "add limits, standing grants and labels of files", "cf67db7f33dc06c4db4a00dd6534ac8d", _second),
+)
 
 
 def version_of(connection: Connection) -> int:
@@ -70,17 +81,23 @@ def migrate(connection: Connection, migrations: Sequence[Migration] = MIGRATIONS
     """Apply what is missing, all or nothing, and return how many steps that were.
 
     Raises:
-        Invalid: `invalid.store`, `schema` (made by a newer version, or with other columns) or `corrupt`.
+        Invalid: `invalid.store`, `schema` (made by a newer version, or with other columns) or `corrupt` (tables or indexes are not
+            those of its version).
         sqlite3.Error: the database refused; nothing was changed.
     """
     assert [m.number for m in migrations] == list(range(1, len(migrations) + 1)), "migrations are numbered without gaps"
     version = version_of(connection)
-    missing = [migration for migration in migrations if migration.number > version]
+    missing = migrations[version:]
     if missing:
+        if version:
+            _expect_fingerprint(connection, migrations[version - 1].fingerprint)
         with connection.transaction():
             for migration in missing:
                 migration.apply(connection)
-            connection.execute("INSERT OR REPLACE INTO meta (name, value) VALUES ('schema', ?)", (str(missing[-1].number),))
+            newest = missing[-1]
+            for name, value in (("schema", str(newest.number)), ("fingerprint", newest.fingerprint)):
+                connection.execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", (name, value))
+            _expect_described(connection)
     check(connection, len(migrations))
     return len(missing)
 
@@ -93,7 +110,28 @@ def check(connection: Connection, newest: int = len(MIGRATIONS)) -> None:
     """
     version = version_of(connection)
     if version != newest:
-        raise refusal("schema", connection.path, f"its schema has version {version}, this agentos knows version {newest}")
+        older = "; opening it for writing brings it there" if version < newest else ""
+        raise refusal("schema", connection.path, f"it has schema version {version}, this agentos knows version {newest}{older}")
+    _expect_fingerprint(connection, tables.fingerprint())
+
+
+def _run(connection: Connection, name: str) -> None:
+    """Execute the statements of one of the frozen files beside this module."""
+    text = _COMMENT.sub("", resources.files("agentos.store").joinpath(name).read_text("utf-8"))
+    for statement in text.split(";"):
+        if statement.strip():
+            connection.execute(statement)
+
+
+def _expect_fingerprint(connection: Connection, fingerprint: str) -> None:
     found = connection.fetch("SELECT value FROM meta WHERE name = 'fingerprint'")
-    if not found or found[0][0] != tables.fingerprint():
+    if not found or found[0][0] != fingerprint:
         raise refusal("schema", connection.path, "its columns are not the ones this agentos knows")
+
+
+def _expect_described(connection: Connection) -> None:
+    """Compare what the migrations made with what the records describe; a difference undoes the migration."""
+    from agentos.store import schema  # noqa: PLC0415 - SQLAlchemy takes 0.2 s: only who creates or migrates a store pays
+
+    for difference in schema.differences(connection):
+        raise refusal("corrupt", connection.path, f"its schema is not the one of its version: {difference}")

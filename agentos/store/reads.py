@@ -30,6 +30,7 @@ ENTRIES_LOOKED_AT_MAX: Final = 10_000
 _ROW_COLUMNS: Final = ", ".join(Row.__struct_fields__)
 _ROW_BLOBS: Final = tuple(at for at in JOURNAL.blobs if at < len(Row.__struct_fields__))
 _TAPE: Final = f"SELECT {_ROW_COLUMNS} FROM journal WHERE pid = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
+_NEWEST: Final = f"SELECT {_ROW_COLUMNS} FROM journal WHERE pid = ? AND seq <= ? ORDER BY seq DESC LIMIT ?"
 _LAST_SEQ: Final = "SELECT seq FROM journal WHERE pid = ? ORDER BY seq DESC LIMIT 1"
 _OPEN_INTENTS: Final = (
     f"SELECT {_ROW_COLUMNS} FROM journal AS i WHERE pid = ? AND seq > ? AND kind = 'intent' AND NOT EXISTS "
@@ -76,6 +77,7 @@ class Reads:
     def get(self, record: type[Record], *key: Any, at: int | None = None) -> Record | None:
         """Return the record with this key: the current one, or the one that was current right after row `at`."""
         table = table_of(record)
+        assert at is None or table.versioned, f"{table.name} keeps no versions"
         assert len(key) == len(table.keys), f"the key of {table.name} is {table.keys}"
         self._see_key(table, key)
         found = self._reader.fetch(_get(table), key) if at is None else self._reader.fetch(_get_at(table), (*key, at))
@@ -94,6 +96,11 @@ class Reads:
         """Return at most `limit` rows of process `pid` numbered after `after_seq` and not after `upto`, in order."""
         self._see_pid(pid)
         return self._rows(_TAPE, (pid, after_seq, _SEQ_MAX if upto is None else upto, limit))
+
+    def newest(self, pid: int, limit: int, upto: int | None = None) -> list[Row]:
+        """Return the last `limit` rows of process `pid` that are not after `upto`, in order."""
+        self._see_pid(pid)
+        return self._rows(_NEWEST, (pid, _SEQ_MAX if upto is None else upto, limit))[::-1]
 
     def rows(self, after_seq: int, limit: int) -> list[Row]:
         """Return at most `limit` rows of any process numbered after `after_seq`, in order."""

@@ -1,13 +1,17 @@
 """The schema in SQLAlchemy Core: built from the table descriptions, compiled to DDL for one dialect.
 
-Protocol: `create_all(dialect)` gives the statements of schema version 1 in order. Constraints state the invariants: at most one
-current version per key, one row per journal number, one head.
+Protocol: `create_all(dialect)` gives the statements of the newest schema in order; `differences` names what a database that went through
+all migrations has otherwise. Migrations are frozen text, this is not: the two are written independently and compared whenever a
+store is made or brought forward. Constraints state the invariants: at most one current version per key, one row per journal number,
+one head.
 Imported only when a store is created or migrated: SQLAlchemy takes 0.2 s to import, which `agentos ps` has not got.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+import re
+from typing import Any, Final
 
 from sqlalchemy import (
     CheckConstraint,
@@ -28,11 +32,14 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from sqlalchemy.types import TypeEngine
 
 from agentos.store import tables
+from agentos.store.sqlite import Connection
 
-__all__ = ["create_all", "metadata", "sqlite_dialect"]
+__all__ = ["create_all", "differences", "metadata", "sqlite_dialect"]
 
 _TYPES: dict[type, type[TypeEngine[Any]]] = {int: Integer, float: Double, str: Text, bytes: LargeBinary}
 _ERASABLE = frozenset({"args", "resource", "result", "salt", "content_hash"})
+_DEFAULT: Final = re.compile(r" DEFAULT (?:'[^']*'|\S+)")  # an added column has one for the rows that were there before it
+_BETWEEN_PARTS: Final = re.compile(r",(?![^()]*\))")
 
 
 def sqlite_dialect() -> Dialect:
@@ -51,13 +58,52 @@ def metadata() -> MetaData:
 
 
 def create_all(dialect: Dialect) -> list[str]:
-    """Return the statements that make an empty database a store of schema version 1."""
+    """Return the statements that make an empty database what this code expects."""
     statements: list[str] = []
     for table in metadata().sorted_tables:
         statements.append(str(CreateTable(table).compile(dialect=dialect)))
         indexes = sorted(table.indexes, key=lambda index: str(index.name))
         statements.extend(str(CreateIndex(index).compile(dialect=dialect)) for index in indexes)
     return statements
+
+
+def differences(connection: Connection) -> list[str]:
+    """Return what a SQLite database has otherwise than described, in words; empty when it is exactly that.
+
+    The order of columns does not matter, nor does a default, which an added column needs and a described one has not.
+    """
+    found = {
+        name: _parts(statement)
+        for name, statement in connection.fetch(
+            "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%'"
+        )
+    }
+    expected = _expected()
+    missing = [f"`{name}` is missing" for name in expected if name not in found]
+    strange = [f"`{name}` is not part of it" for name in found if name not in expected]
+    other = [
+        f"`{name}` differs: {', '.join(sorted(found[name] ^ expected[name]))}"
+        for name in expected
+        if name in found and found[name] != expected[name]
+    ]
+    return missing + strange + other
+
+
+@functools.cache
+def _expected() -> dict[str, frozenset[str]]:
+    """Return the parts of each table and index as described, by name."""
+    expected = {}
+    for statement in create_all(sqlite_dialect()):
+        head = statement.partition("(")[0].split(" ON ")[0]
+        expected[head.split()[-1].strip('"')] = _parts(statement)
+    return expected
+
+
+def _parts(statement: str) -> frozenset[str]:
+    """Cut a CREATE statement into what it says, whatever its spacing: the head, and each column or constraint."""
+    head, _, body = " ".join(statement.replace('"', "").split()).partition("(")
+    parts = _BETWEEN_PARTS.split(body.removesuffix(")")) if head.startswith("CREATE TABLE") else [body]
+    return frozenset((head.strip(), *(_DEFAULT.sub("", part).strip() for part in parts)))
 
 
 def _fixed(meta: MetaData) -> None:
@@ -99,7 +145,7 @@ def _journal(meta: MetaData) -> None:
 
 
 def _state(meta: MetaData, described: tables.Table) -> None:
-    """One versioned table: every version by key and seq, the current one by key, the live ones by key."""
+    """One state table: the current version by key; where all versions are kept also each by key and seq, and the live ones by key."""
     columns = [
         Column(name, _TYPES[kind], nullable=name == "until")
         for name, kind in zip(described.columns, described.kinds, strict=True)
@@ -107,6 +153,7 @@ def _state(meta: MetaData, described: tables.Table) -> None:
     table = Table(described.name, meta, *columns, CheckConstraint("until IS NULL OR until > seq"))
     keys = [table.c[key] for key in described.keys]
     current, live = text("until IS NULL"), text("until IS NULL AND live = 1")
-    Index(f"{described.name}_version", *keys, table.c.seq, unique=True)
     Index(f"{described.name}_current", *keys, unique=True, sqlite_where=current, postgresql_where=current)
-    Index(f"{described.name}_live", *keys, sqlite_where=live, postgresql_where=live)
+    if described.versioned:
+        Index(f"{described.name}_version", *keys, table.c.seq, unique=True)
+        Index(f"{described.name}_live", *keys, sqlite_where=live, postgresql_where=live)

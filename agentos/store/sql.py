@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from agentos.store.tables import Table
 
-__all__ = ["ROWS_PER_STATEMENT_MAX", "close_versions", "fill", "insert_rows", "size_for"]
+__all__ = ["ROWS_PER_STATEMENT_MAX", "close_versions", "drop_versions", "fill", "insert_rows", "size_for"]
 
 _SIZES: Final[tuple[int, ...]] = (
     *range(1, 9), *range(10, 33, 2), *range(36, 65, 4), *range(72, 129, 8), *range(144, 257, 16), *range(288, 513, 32),
@@ -45,6 +45,18 @@ def close_versions(table: Table, rows: int) -> str:
     return (
         f"UPDATE {table.name} SET until = v.column{width} FROM (VALUES {values}) AS v "
         f"WHERE {same_key} AND {table.name}.seq = v.column{width - 1} AND {table.name}.until IS NULL"
+    )
+
+
+@functools.cache
+def drop_versions(table: Table, rows: int) -> str:
+    """Return the statement that removes up to `rows` current versions; parameters as for `close_versions`."""
+    width = len(table.keys) + 2
+    values = ", ".join([f"({', '.join('?' * width)})"] * rows)
+    same_key = " AND ".join(f"old.{key} = v.column{at}" for at, key in enumerate(table.keys, 1))
+    return (
+        f"DELETE FROM {table.name} WHERE rowid IN (SELECT old.rowid FROM (VALUES {values}) AS v CROSS JOIN {table.name} AS old "
+        f"WHERE {same_key} AND old.seq = v.column{width - 1} AND old.until IS NULL)"
     )
 
 

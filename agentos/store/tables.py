@@ -1,7 +1,8 @@
 """What the tables look like, derived from the records: names, columns, kinds, keys. Plain data.
 
 Protocol: one `Table` per `StateRecord` subclass plus the journal. A state table has the record's fields and `until`; the journal has
-the fields of `Row` and what the chain adds. `fingerprint` names the exact columns, so that a file made for other records is refused.
+the fields of `Row` and what the chain adds. Most state tables keep every version; those of UNVERSIONED keep the current one.
+`fingerprint` names the exact columns, so that a file made for other records is refused.
 Not here: SQL of any kind (`sql`, `schema`).
 """
 
@@ -19,10 +20,12 @@ import msgspec
 from agentos.abi import records
 from agentos.abi.records import Row, StateRecord
 
-__all__ = ["CHAIN_COLUMNS", "JOURNAL", "OBJECT", "Table", "fingerprint", "state_tables", "table_of"]
+__all__ = ["CHAIN_COLUMNS", "JOURNAL", "OBJECT", "UNVERSIONED", "Table", "fingerprint", "state_tables", "table_of"]
 
 CHAIN_COLUMNS: Final = (("epoch", int), ("salt", bytes), ("content_hash", bytes), ("hash", bytes))
 """What the chain adds to a journal row. `salt` and the content become NULL, and `content_hash` not NULL, once content is erased."""
+UNVERSIONED: Final = frozenset({"quota", "file_label"})
+"""Tables of what is only ever asked as it is now, under keys that come and go: a replaced or ended version leaves the file at once."""
 _ADDED_BY_STORE: Final = frozenset({"until", "epoch"})
 
 
@@ -38,6 +41,7 @@ class Table:
         blobs: Positions of the bytes columns, which may hold a reference to an object instead.
         key_of: Gives the key tuple of a tuple of columns.
         numbers_of: Gives the int and float columns of a record's columns.
+        versioned: True when replaced and ended versions are kept.
     """
 
     name: str
@@ -47,11 +51,17 @@ class Table:
     blobs: tuple[int, ...]
     key_of: Callable[[tuple[Any, ...]], tuple[Any, ...]]
     numbers_of: Callable[[tuple[Any, ...]], tuple[Any, ...]]
+    versioned: bool
 
     @property
     def seq_at(self) -> int:
         """Position of the column `seq`."""
         return self.columns.index("seq")
+
+    @property
+    def live_at(self) -> int:
+        """Position of the column `live` of a state table."""
+        return self.columns.index("live")
 
 
 def _table(name: str, fields: Iterable[tuple[str, type]], keys: tuple[str, ...]) -> Table:
@@ -66,7 +76,7 @@ def _table(name: str, fields: Iterable[tuple[str, type]], keys: tuple[str, ...])
         key_of = itemgetter(*at) if at else lambda _values: ()
     blobs = tuple(i for i, kind in enumerate(kinds) if kind is bytes)
     numbers = [i for i, kind in enumerate(kinds) if kind in (int, float) and columns[i] not in _ADDED_BY_STORE]
-    return Table(name, columns, kinds, keys, blobs, key_of, itemgetter(*numbers))
+    return Table(name, columns, kinds, keys, blobs, key_of, itemgetter(*numbers), name not in UNVERSIONED)
 
 
 def _fields(record: type[msgspec.Struct]) -> list[tuple[str, type]]:

@@ -11,7 +11,17 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.bench import bench_calls, bench_cost, bench_decide, bench_host, bench_open, bench_profile, bench_spawn, bench_steps
+from tests.bench import (
+    bench_calls,
+    bench_cost,
+    bench_decide,
+    bench_host,
+    bench_open,
+    bench_profile,
+    bench_provenance,
+    bench_spawn,
+    bench_steps,
+)
 from tests.bench.harness import Bench, Size, quick
 
 __all__ = ["BENCHES", "main"]
@@ -19,6 +29,7 @@ __all__ = ["BENCHES", "main"]
 BENCHES: dict[str, Bench] = {
     "calls": bench_calls.run, "steps": bench_steps.run, "profile": bench_profile.run, "spawn": bench_spawn.run,
     "decide": bench_decide.run, "open": bench_open.run, "cost": bench_cost.run, "host": bench_host.run,
+    "provenance": bench_provenance.run,
 }  # fmt: skip
 
 

@@ -32,6 +32,8 @@ class Family:
         derived: dict[str, Derived] | None = None,
         trusted: Iterable[str] = (),
         untrusted: bool = False,
+        clearance: str = "",
+        asks: str = "",
         slot: str = "",
         name: str = "",
     ) -> Callable[[F], F]:
@@ -47,6 +49,8 @@ class Family:
             derived: Attributes computed from the arguments.
             trusted: Result fields that the device vouches for.
             untrusted: What it returns comes from outside.
+            clearance: Strictest level of what may go out through its arguments.
+            asks: Why a person is asked about every call.
             slot: Scarce resource that it occupies.
             name: The verb, where the stub cannot have its name.
         """
@@ -66,6 +70,8 @@ class Family:
                     derived=derived,
                     trusted=trusted,
                     untrusted=untrusted,
+                    clearance=clearance,
+                    asks=asks,
                     slot=slot,
                 )
             )

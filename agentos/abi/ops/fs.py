@@ -45,7 +45,7 @@ def stat(path: str) -> dict[str, Any]:
     raise NotImplementedError
 
 
-@FAMILY.op("probeable", on="path:{path}", late=_LATE, derived={"size": (int, _size)}, slot="thread")
+@FAMILY.op("probeable", on="path:{path}", late=_LATE, clearance="internal", derived={"size": (int, _size)}, slot="thread")
 def write(
     path: str,
     text: str | None = None,
@@ -59,19 +59,19 @@ def write(
     raise NotImplementedError
 
 
-@FAMILY.op("probeable", on="path:{path}", late=_LATE, slot="thread")
+@FAMILY.op("probeable", on="path:{path}", late=_LATE, clearance="internal", slot="thread")
 def mkdir(path: str) -> None:
     """Make a folder and its missing parents; an existing folder is fine."""
     raise NotImplementedError
 
 
-@FAMILY.op("probeable", on=("path:{path}", "path:{to}"), late=_LATE, slot="thread")
+@FAMILY.op("probeable", on=("path:{path}", "path:{to}"), late=_LATE, clearance="internal", slot="thread")
 def move(path: str, to: str) -> None:
     """Rename a file or folder within one mount; an existing target is refused."""
     raise NotImplementedError
 
 
-@FAMILY.op("probeable", on="path:{path}", late=_LATE, slot="thread")
+@FAMILY.op("probeable", on="path:{path}", late=_LATE, clearance="internal", slot="thread")
 def delete(path: str, recursive: bool = False) -> dict[str, Any]:
     """Delete a file, a link itself, or an empty folder (a full one needs `recursive`): `{path, type, entries, before}`.
 

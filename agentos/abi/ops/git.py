@@ -57,7 +57,7 @@ def worktree(action: Literal["add", "remove"], name: str) -> str:
     raise NotImplementedError
 
 
-@FAMILY.op("keyed", on="id:{remote}", sinks=("remote",), slot="net")
+@FAMILY.op("keyed", on="id:{remote}", sinks=("remote",), clearance="public", slot="net")
 def push(remote: str, ref: str) -> None:
     """Push a branch or tag to a configured remote."""
     raise NotImplementedError

@@ -17,7 +17,7 @@ def _own_profile(args: dict[str, Any], pid: int) -> None:
         args["profile"] = PROFILE_DEFAULT
 
 
-@FAMILY.op("repeatable", on="id:{profile}", prepare=_own_profile, sinks=("messages",), slot="llm")
+@FAMILY.op("repeatable", on="id:{profile}", prepare=_own_profile, sinks=("messages",), clearance="internal", slot="llm")
 def complete(
     messages: list[dict[str, Any]],
     tools: list[dict[str, Any]] | None = None,
@@ -30,7 +30,7 @@ def complete(
     raise NotImplementedError
 
 
-@FAMILY.op("repeatable", on="id:{profile}", prepare=_own_profile, sinks=("texts",), slot="llm")
+@FAMILY.op("repeatable", on="id:{profile}", prepare=_own_profile, sinks=("texts",), clearance="internal", slot="llm")
 def embed(texts: list[str], profile: str | None = None) -> list[list[float]]:
     """Return one vector per text."""
     raise NotImplementedError

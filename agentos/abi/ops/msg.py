@@ -10,7 +10,7 @@ from agentos.abi.values import Message
 FAMILY = Family("msg")
 
 
-@FAMILY.op("local", on="id:{to}", sinks=("value",))
+@FAMILY.op("local", on="id:{to}", sinks=("value",), clearance="internal")
 def send(to: int, value: Any, channel: str = "main", reply_to: int | None = None) -> int:
     """Send a value to a process; returns the message's id. It survives a crash until it is received."""
     raise NotImplementedError

@@ -32,6 +32,7 @@ def _port(args: dict[str, Any]) -> int:
     derived={"host": (str, _host), "scheme": (str, _scheme), "port": (int, _port)},
     trusted=("status",),
     untrusted=True,
+    clearance="public",
     slot="net",
 )
 def fetch(

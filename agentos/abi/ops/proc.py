@@ -76,3 +76,12 @@ def chdir(path: str) -> str:
 def save(state: Any = None) -> None:
     """Make a save point: the program restarts from here, with `state`, after a crash."""
     raise NotImplementedError
+
+
+@FAMILY.op("local", on="id:self", asks="takes a label off the process")
+def relabel(remove: list[Literal["internal", "secret", "untrusted"]], why: str) -> list[str]:
+    """Take words off the caller's label, once a person has agreed that what it knows may be treated so; returns what is left.
+
+    `secret` leaves `internal`.
+    """
+    raise NotImplementedError

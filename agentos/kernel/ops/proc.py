@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from agentos.abi.labels import INTERNAL, SECRET, UNTRUSTED, names
 from agentos.abi.permit import Permit
 from agentos.abi.records import Change, ProcessRecord
 from agentos.abi.syscall import Park, Syscall
@@ -20,12 +21,15 @@ if TYPE_CHECKING:
 
 __all__ = ["syscalls"]
 
+_LOWERED = {"internal": SECRET, "secret": SECRET & ~INTERNAL, "untrusted": UNTRUSTED}
+"""Bits that taking a word off a label clears."""
+
 
 def syscalls(core: Core) -> list[Syscall]:
     """Return the ops of this family."""
     handlers = {
         "spawn": _spawn, "fork": _fork, "exec": _exec, "wait": _wait, "signal": _signal, "list": _list, "info": _info,
-        "exit": _exit, "chdir": _chdir, "save": _save,
+        "exit": _exit, "chdir": _chdir, "save": _save, "relabel": _relabel,
     }  # fmt: skip
     return serve(core, "proc", handlers)
 
@@ -138,3 +142,15 @@ def _save(core: Core, permit: Permit, args: dict[str, Any]) -> None:
     record.fork_pid = record.fork_seq = 0
     process.tape, process.calls_since_save = None, 0
     permit.changes += [Change(record, replaced), core.account_change(process)]
+
+
+def _relabel(core: Core, permit: Permit, args: dict[str, Any]) -> list[str]:
+    process: AgentProcess = permit.process
+    record = process.record
+    replaced = record.seq
+    for word in args["remove"]:
+        process.label &= ~_LOWERED[word]
+    record.label = process.label
+    permit.changes.append(Change(record, replaced))
+    process.forget_decisions()
+    return names(process.label)

@@ -1,4 +1,7 @@
-"""asks, approve, deny: what waits for a person. Without a running kernel the answer is stored, and found when a kernel opens."""
+"""asks, approve, deny: what waits for a person, and what was approved to stand.
+
+Without a running kernel the answer is stored, and found when a kernel opens.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,9 @@ import typer
 from agentos.errors import Invalid
 from agentos.runtime.clock import SystemClock
 from agentos.shell import words
-from agentos.shell.askframe import framed, subject
+from agentos.shell.askframe import framed, offered, subject
 from agentos.shell.context import Shell, is_remote
+from agentos.shell.escape import line
 from agentos.shell.output import Page
 from agentos.shell.people import whoami
 from agentos.shell.verbs.signals import parse_json
@@ -19,29 +23,50 @@ __all__ = ["approve", "asks", "deny"]
 
 AskId = Annotated[int, typer.Argument(help="The ask, as `asks` shows it.", metavar="ID")]
 Reason = Annotated[str | None, typer.Option(help="Told to the agent and kept in the journal.")]
+By = Annotated[str | None, typer.Option(help="Who answers; the user's name when left out.", metavar="NAME")]
 
 
 async def asks(
     shell: Shell,
     ask: Annotated[int | None, typer.Argument(help="Show this one in full.", metavar="[ID]")] = None,
     show_all: Annotated[bool, typer.Option("--all", "-a", help="Answered and withdrawn ones too.")] = False,
+    standing: Annotated[bool, typer.Option("--standing", help="What was approved to stand, not what waits.")] = False,
 ) -> None:
-    """List what waits for a person."""
-    async with shell.looking() as kernel:
-        found = await kernel.asks(state=None if show_all or ask is not None else "pending")
-    if ask is not None:
-        one = next((each for each in found if each.id == ask), None)
-        if one is None:
-            raise Invalid("argument", f"there is no ask {ask}", hint="see `agentos asks --all`", ask=ask)
-        shell.output.emit(Page(one, text="\n".join(framed(one)), name=lambda each: each.id))
+    """List what waits for a person, calls that were made together next to each other."""
+    if standing:
+        await _standing(shell)
         return
+    async with shell.looking() as kernel:
+        if ask is not None:
+            one = await kernel.ask(ask)
+            shell.output.emit(Page(one, text="\n".join([*framed(one), *offered(one)]), name=lambda each: each.id))
+            return
+        found = await kernel.asks(state=None if show_all else "pending")
+    first = {each.batch: each.id for each in reversed(found) if each.batch}
+    found = sorted(found, key=lambda each: (first.get(each.batch, each.id), each.id))
     now = SystemClock().now()
     columns: list[tuple[str, Any]] = [
-        ("id", lambda each: each.id), ("kind", lambda each: each.kind), ("pid", lambda each: each.pid), ("wants", subject),
-        ("rule", lambda each: each.rule), ("state", lambda each: each.state), ("age", lambda each: words.age(each.created, now)),
+        ("id", lambda each: each.id), ("kind", lambda each: each.kind), ("pid", lambda each: each.pid), ("batch", lambda each: each.batch),
+        ("wants", subject), ("rule", lambda each: each.rule), ("state", lambda each: each.state),
+        ("age", lambda each: words.age(each.created, now)),
         ("expires", lambda each: f"in {words.span(each.expires - now)}" if each.expires and each.state == "pending" else ""),
     ]  # fmt: skip
     shell.output.emit(Page(found, columns, name=lambda each: each.id, empty="nothing waits for a person"))
+
+
+async def _standing(shell: Shell) -> None:
+    """List the standing grants."""
+    now = SystemClock().now()
+    async with shell.looking() as kernel:
+        found = await kernel.standing()
+    columns: list[tuple[str, Any]] = [
+        ("id", lambda each: each.id), ("scope", lambda each: f"{each.scope} {each.holder[:12]}".rstrip()),
+        ("answers", lambda each: each.rule), ("with", lambda each: each.offer), ("uses", lambda each: each.uses),
+        ("by", lambda each: each.by), ("ask", lambda each: each.ask), ("age", lambda each: words.age(each.created, now)),
+        ("expires", lambda each: f"in {words.span(each.expires - now)}" if each.expires else ""),
+        ("because", lambda each: each.reason),
+    ]  # fmt: skip
+    shell.output.emit(Page(found, columns, name=lambda each: each.id, empty="nothing was approved to stand"))
 
 
 async def approve(  # noqa: PLR0913, PLR0917 - one option per kind of answer
@@ -53,12 +78,14 @@ async def approve(  # noqa: PLR0913, PLR0917 - one option per kind of answer
     ] = None,
     run: Annotated[bool, typer.Option("--run", help="Unknown outcome: run it again.")] = False,
     edit: Annotated[str | None, typer.Option(help="Approve with these arguments changed.", metavar="JSON")] = None,
+    scope: Annotated[str, typer.Option(help="once, process, tree, image, project, or a duration such as 8h.")] = "once",
     reason: Reason = None,
+    by: By = None,
 ) -> None:
     """Approve an ask, answer a question, or say what an unknown effect came to."""
     if sum(given is not None for given in (reply, happened)) + run > 1:
         raise Invalid("argument", "--reply, --happened and --run exclude each other", hint="give one of them", field="reply")
-    answer: dict[str, Any] = {"reason": reason}
+    answer: dict[str, Any] = {"reason": reason, "scope": scope}
     if reply is not None:
         answer["value"] = reply
     if happened is not None:
@@ -67,15 +94,17 @@ async def approve(  # noqa: PLR0913, PLR0917 - one option per kind of answer
         answer["edit"] = _changes(edit)
     async with shell.looking() as kernel:
         await _expect_fit(kernel, ask, has_value="value" in answer, run=run)
-        await kernel.answer(ask, "approve", by=whoami(), **answer)
+        answered = await kernel.answer(ask, "approve", by=by or whoami(), **answer)
         running = is_remote(kernel)
     _confirm(shell, ask, "approved", running=running)
+    if scope != "once":
+        shell.output.note(line(f"stored for {scope}: {answered.offer}"))
 
 
-async def deny(shell: Shell, ask: AskId, reason: Reason = None) -> None:
+async def deny(shell: Shell, ask: AskId, reason: Reason = None, by: By = None) -> None:
     """Deny an ask: the call fails with denied.human."""
     async with shell.looking() as kernel:
-        await kernel.answer(ask, "deny", by=whoami(), reason=reason)
+        await kernel.answer(ask, "deny", by=by or whoami(), reason=reason)
         running = is_remote(kernel)
     _confirm(shell, ask, "denied", running=running)
 

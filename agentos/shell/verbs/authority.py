@@ -47,9 +47,18 @@ async def grant(
     )
 
 
-async def revoke(shell: Shell, cap: Annotated[int, typer.Argument(help="Its handle, as `caps` shows it.")]) -> None:
-    """Take a capability back, and everything that was derived from it."""
+async def revoke(
+    shell: Shell,
+    cap: Annotated[int, typer.Argument(help="Its handle, as `caps` shows it.")],
+    standing: Annotated[bool, typer.Option("--standing", help="A standing grant, as `asks --standing` shows it.")] = False,
+) -> None:
+    """Take a capability back, and everything that was derived from it; or an approval that stands."""
     async with shell.changing() as kernel:
+        if standing:
+            grant = await kernel.revoke_standing(cap)
+            text = f"standing grant {cap} ended; what it covered is asked again"
+            shell.output.emit(Page(grant, text=text, name=lambda each: each.id))
+            return
         ended = await kernel.revoke(cap)
     shell.output.emit(Page({"cap": cap, "ended": ended}, text=f"{ended} capabilities ended", name=lambda _: cap))
 

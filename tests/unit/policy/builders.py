@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from agentos.abi.op import Effect, Op, OpTable
 from agentos.abi.resource import Resource, Template, canonical_path, canonical_url
 from agentos.errors import Invalid
 from agentos.policy import Layer, Stack, Verdict, load_layer
+from agentos.policy.flow import Origin
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,40 @@ class Part:
 
     file_id: str
     size: int = 0
+
+
+@dataclass
+class Known:
+    """A flow of which everything is known: the origins of texts and numbers by their `repr`, counters by their key."""
+
+    label: int = 0
+    origins: dict[str, Origin] = field(default_factory=dict)
+    counters: dict[str, float] = field(default_factory=dict)
+
+    def origin(self, value: Any) -> Origin:
+        if not isinstance(value, list):
+            return self.origins.get(repr(value), Origin(self.label, frozenset()))
+        found = [self.origin(item) for item in value]
+        label = 0
+        for one in found:
+            label |= one.label
+        return Origin(label, frozenset.intersection(*(one.sources for one in found)) if found else frozenset())
+
+    def count(self, name: str) -> int:
+        return int(self.counters.get(f"count/{name}", 0))
+
+    def total(self, name: str, attr: str) -> float:
+        return self.counters.get(f"sum/{name}.{attr}", 0.0)
+
+    def happened(self, name: str) -> bool:
+        return bool(self.counters.get(f"after/{name}", 0))
+
+
+def known(label: int = 0, counters: dict[str, float] | None = None, **sources: Any) -> dict[str, Any]:
+    """Return facts with a flow. `sources` maps a word to what it comes from, ``(source, label)`` or a source."""
+    pairs = {word: found if isinstance(found, tuple) else (found, 0) for word, found in sources.items()}
+    origins = {repr(word): Origin(bits, frozenset([source] if source else [])) for word, (source, bits) in pairs.items()}
+    return {"flow": Known(label, origins, counters or {})}
 
 
 def _read(path: str, bytes_max: int = 10, encoding: str | None = "utf-8") -> str: ...  # type: ignore[empty-body]
