@@ -58,7 +58,11 @@ class Ref:
 
 @dataclass(frozen=True, slots=True)
 class CapInfo:
-    """One capability as its holder and the host see it. `uses_left` None = unlimited; `expires` None = never; `origin`: host, PID."""
+    """One capability as its holder and the host see it. `uses_left` None = unlimited; `expires` None = never; `origin`: host, PID, ask.
+
+    `chain` is who made it from what, from the host (or the ask) to itself; `passes_to` who may get a part of it: descendants, anyone
+    (`depth` times), nobody. `state`: live, or expired.
+    """
 
     id: int
     pid: int
@@ -71,6 +75,8 @@ class CapInfo:
     parent: int | None
     origin: str
     state: str = "live"
+    chain: tuple[str, ...] = ()
+    passes_to: str = "descendants"
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,10 +79,15 @@ def before_effect(core: Core, call: Request, changes: list[Change]) -> None:
 
 
 def touch(core: Core, call: Request, path: str, index: int) -> None:
-    """Take note of the path that a device really uses; it is labelled at once if the call writes it."""
+    """Take note of the path that a device really uses; it is labelled at once if the call writes it.
+
+    What lies below a folder that is moved, deleted or listed is decided path by path; the folder is what was used.
+    """
     path, known = core.place(path), call.touched.get(index)
-    if path == known:
+    if known is not None and (path == known or path.startswith(known.rstrip("/") + "/")):
         return
+    if call.op.name == "fs.mkdir" and known is not None and known.startswith(path.rstrip("/") + "/"):
+        return  # its parent, and no link on the way
     call.touched[index] = path
     if call.op.name in _WRITES:
         core.files.raise_to(path, call_label(call), call.touches)
@@ -132,10 +137,11 @@ def result_label(call: Request, value: Any, carried: int) -> int:
     labels = process.stack.labels
     if value is None:
         return label
-    for index, resource in enumerate(call.resources):
-        label |= labels.resource(resource)
-        if index in call.touched:
-            label |= labels.resource(Resource("path", call.touched[index], call.touched[index]))
+    if labels.has_resources:
+        shown = [item["path"] for item in value["items"]] if op.name == "fs.list" else []
+        paths = [*call.touched.values(), *shown]
+        for resource in (*call.resources, *(Resource("path", path, path) for path in paths)):
+            label |= labels.resource(resource)
     if op.name == "obj.get":
         label |= labels.namespace(call.args["namespace"])
     return label | labels.human if op.name == "human.ask" else label

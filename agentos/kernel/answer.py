@@ -14,6 +14,7 @@ from agentos.abi.records import AskRecord, Change, StandingRecord
 from agentos.errors import Denied, Invalid
 from agentos.kernel.ask import Answer, verdict_of
 from agentos.kernel.standing import Asking, asked_of
+from agentos.policy import parse_capability
 
 if TYPE_CHECKING:
     from agentos.kernel.core import Core
@@ -71,6 +72,8 @@ def _check_value(core: Core, record: AskRecord, answer: Answer) -> None:
     op = core.ops.find(record.op)
     if answer.edit is not None:
         op.validate({**decode(record.args), **answer.edit})
+        if record.kind == "capability":
+            parse_capability(str({**decode(record.args), **answer.edit}["text"]), core.ops)
         return
     try:
         op.restore(plain(answer.value))

@@ -326,7 +326,9 @@ def _check_fits(record: AskRecord, answer: Answer) -> None:
         hint = f"give a name of 1 to {IDENTIFIER_CHARS_MAX} characters"
         raise Invalid("argument", f"the name of who answers has {len(answer.by)} characters", hint=hint, field="by")
     _check_scope(record, answer)
-    if answer.edit is not None and record.kind != "approval":
+    if answer.edit is not None and record.kind == "capability" and set(answer.edit) != {"text"}:
+        raise Invalid("argument", "of a capability only the text can be changed", hint='edit={"text": "..."}', field="edit")
+    if answer.edit is not None and record.kind not in ("approval", "capability"):
         raise Invalid("argument", f"a {record.kind} has no arguments to edit", field="edit", hint="answer with value=")
     if record.kind == "question" and answer.verdict == "approve":
         if not answer.has_value:

@@ -40,6 +40,7 @@ class CapTable:
     def __init__(self, first: int = 1) -> None:
         self._live: dict[int, Cap] = {}
         self._next = first
+        self.dormant: dict[int, CapRecord] = {}  # for ops of devices that are not mounted: they cover nothing, and can be revoked
         self.plans: dict[tuple[Any, ...], list[Any]] = {}  # of `agentos.kernel.grant`
         self._now = 0.0  # the latest time at which something was decided: what had expired then has expired
 
@@ -123,7 +124,7 @@ class CapTable:
         self._enter(cap)
         uses = parts[0].uses
         if uses is not None and (record.uses_left < 0 or uses < record.uses_left):
-            self._give_back(cap, record.uses_left - uses, changes)
+            self._give_back(record, record.uses_left - uses, changes)
             record.uses_left = uses
         for part, (expires, depth) in zip(parts[1:], bounds[1:], strict=True):
             self._make(
@@ -132,9 +133,16 @@ class CapTable:
             )  # fmt: skip
 
     def load(self, record: CapRecord, spec: CapSpec, holder: AgentProcess) -> Cap:
-        """Enter a capability read from the store; parents come before children because handles grow."""
+        """Enter a capability read from the store; parents come before children because handles grow.
+
+        One that was dormant is hung between what it was derived from and what was derived from it.
+        """
+        was_dormant = self.dormant.pop(record.cap, None) is not None
         cap = Cap(record, spec, holder, self._live.get(record.parent))
         self._enter(cap)
+        for child in self._live.values() if was_dormant else ():
+            if child.record.parent == record.cap:
+                child.parent, cap.children[child.cap] = cap, child
         return cap
 
     def _make(  # noqa: PLR0913 - the columns of a capability
@@ -274,26 +282,53 @@ class CapTable:
         assert cap.record.uses_left >= 0
         changes.append(Change(cap.record, replaced))
 
-    def _give_back(self, cap: Cap, uses: int, changes: list[Change]) -> None:
-        """Return uses to the parent, if that lives and counts."""
-        parent = cap.parent
-        if uses > 0 and parent is not None and parent.record.uses_left >= 0 and parent.cap in self._live:
-            self._change_uses(parent, uses, changes)
+    def _give_back(self, record: CapRecord, uses: int, changes: list[Change]) -> None:
+        """Return uses to what a capability was derived from, if that lives and counts."""
+        parent = self._live.get(record.parent)
+        above = parent.record if parent is not None else self.dormant.get(record.parent)
+        if uses > 0 and above is not None and above.uses_left >= 0:
+            replaced = above.seq
+            above.uses_left += uses
+            changes.append(Change(above, replaced))
 
     def revoke(self, cap: Cap, changes: list[Change], state: str = "revoked") -> int:
         """End a capability and everything derived from it; unused uses go back to a live parent. Returns how many ended."""
-        ended = 0
-        for child in list(cap.children.values()):
-            ended += self.revoke(child, changes, state)
-        if self._live.get(cap.cap) is not cap:
-            return ended
-        record = cap.record
-        self._leave(cap)
-        self._give_back(cap, record.uses_left, changes)
+        return self._end_subtree(cap.cap, changes, state)
+
+    def revoke_handle(self, handle: int, changes: list[Change]) -> int:
+        """Revoke a capability by its handle, live or dormant, and everything derived from it. Returns how many ended, 0 for none."""
+        return self._end_subtree(handle, changes, "revoked")
+
+    def end_all(self, process: AgentProcess, changes: list[Change]) -> None:
+        """End what a process holds, with it."""
+        for handle in [*process.caps, *(record.cap for record in self.dormant.values() if record.pid == process.pid)]:
+            self._end_subtree(handle, changes, "ended")
+
+    def _end_subtree(self, handle: int, changes: list[Change], state: str) -> int:
+        """End what was derived before what it was derived from, so that uses go all the way back. No recursion: chains are long."""
+        found = [handle]
+        for at in found:
+            cap = self._live.get(at)
+            found += cap.children if cap is not None else ()
+            if self.dormant:
+                found += [record.cap for record in self.dormant.values() if record.parent == at]
+                found += [held.cap for held in self._live.values() if held.parent is None and held.record.parent == at]
+        return sum(self._end(at, changes, state) for at in reversed(found))
+
+    def _end(self, handle: int, changes: list[Change], state: str) -> int:
+        cap = self._live.get(handle)
+        if cap is not None:
+            self._leave(cap)
+            record: CapRecord | None = cap.record
+        else:
+            record = self.dormant.pop(handle, None)
+        if record is None:
+            return 0
+        self._give_back(record, record.uses_left, changes)
         replaced = record.seq
         record.live, record.state = 0, state
         changes.append(Change(record, replaced))
-        return ended + 1
+        return 1
 
     def find_held(self, process: AgentProcess, cap: int) -> Cap:
         """Return one of the process's own capabilities.
@@ -320,9 +355,10 @@ def is_usable(cap: Cap, now: float, *, paid: int = 0) -> bool:
 
 def uses_left(cap: Cap, now: float) -> int:
     """Return the uses that a counted capability has, those included that come back from what has expired below it."""
-    return cap.record.uses_left + sum(
-        uses_left(child, now) for child in cap.children.values() if 0 < child.record.expires <= now and child.record.uses_left >= 0
-    )
+    expired = [child for child in cap.children.values() if 0 < child.record.expires <= now]
+    for child in expired:
+        expired += child.children.values()  # none outlives what it was derived from
+    return cap.record.uses_left + sum(child.record.uses_left for child in expired)
 
 
 def uses_refusal(cap: Cap, wanted: CapSpec, now: float, *, promised: int = 0) -> Denied | None:

@@ -81,7 +81,6 @@ class Core:
         self.runner: Runner
         self.past_deadline: Callable[[AgentProcess], None]
         self.run_process: Callable[[AgentProcess], Coroutine[Any, Any, None]]
-        self.dormant: list[CapRecord] = []  # capabilities for ops of devices that are not mounted
         self.effects = 0
         self._effects_over: anyio.Event | None = None
         self.closing = False

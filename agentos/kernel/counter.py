@@ -104,7 +104,7 @@ class Counter:
         self.used -= min(there, units)
 
     def moment(self, at: float) -> int:
-        """Return what `add` returned at the time `at`; a later one if the clock had gone back, and then less is taken back."""
+        """Return what `add` returned at the time `at`, unless the clock had gone back: then nothing newer is taken back for it."""
         return self._index(at) if self._window_us else 0
 
     def free_at(self, units: int) -> float | None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from agentos.abi.codec import decode, encode
-from agentos.abi.fence import has_fence
+from agentos.abi.fence import has_fence, own_words
 from agentos.abi.labels import UNTRUSTED
 from agentos.abi.limits import GOAL_BYTES_MAX, IDENTIFIER_CHARS_MAX, LINEAGE_DEPTH_MAX
 from agentos.abi.records import Change, NameRecord, ProcessRecord
@@ -145,13 +145,21 @@ def link(core: Core, record: ProcessRecord, account: Account, image: AgentImage,
     process.stack = core.layers.stack(decode_layers(record))
     process.facts = {
         "proc.pid": record.pid, "proc.depth": record.depth, "proc.image": record.image, "proc.name": record.name,
-        "proc.mode": core.mode, "overlay": False, "flow": ProcessFlow(core, process),
+        "proc.mode": core.mode, "proc.goal": _own_goal(record), "overlay": False, "flow": ProcessFlow(core, process),
     }  # fmt: skip
     process.tree = parent.tree if parent else Tree(record.tree, record.weight)
     core.processes.add(process)
     if record.deadline:
         core.waits.watch_deadline(process, record.deadline)
     return process
+
+
+def _own_goal(record: ProcessRecord) -> str | None:
+    """Return the goal in the words of who may say what is wanted: people, or a parent that nobody could have fooled yet."""
+    goal = decode(record.goal) if record.goal else None
+    if not isinstance(goal, str) or (record.ppid and record.birth_label & UNTRUSTED):
+        return None
+    return own_words(goal)
 
 
 def decode_layers(record: ProcessRecord) -> list[str]:
@@ -169,7 +177,9 @@ def fork(core: Core, process: AgentProcess, grant: Iterable[str], goal: Any, cha
     child = spawn(core, process.image, birth, process, changes)
     mine, its = process.record, child.record
     its.args, its.cwd, its.label, its.options = mine.args, mine.cwd, process.label, mine.options
-    its.birth_label = mine.birth_label
+    if goal is None:  # the words it was given are its parent's; those of a new goal are as trusted as who wrote it
+        its.birth_label = mine.birth_label
+        child.facts["proc.goal"] = _own_goal(its)
     its.save_number, its.save_state = mine.save_number, mine.save_state
     its.fork_pid, its.fork_seq = process.pid, core.journal.head + 1
     its.layers = mine.layers
@@ -251,8 +261,7 @@ def end(
     core.quotas.end_process(process.pid, changes)
     _end_standing(core, process, changes)
     core.timers.end_all(process.pid, changes)
-    for cap in list(process.caps.values()):
-        core.caps.revoke(cap, changes, "ended")
+    core.caps.end_all(process, changes)
     record, account = process.record, process.account
     replaced = record.seq
     record.live, record.state, record.waits = 0, state, b""

@@ -10,7 +10,8 @@ confidentiality is the join over all of them; trusted it is when one of them is,
 And choosing among grounded values can still tell something: their order and number are not looked at.
 
 INVARIANT grounding-is-exact: a value is grounded by what equals the whole of it, never by a part, a prefix or another spelling.
-INVARIANT forgetting-is-safe: whatever is dropped, cut or too deep to be noted is not grounded, so it has the label of the process.
+INVARIANT forgetting-is-safe: what is dropped, cut off or too deep to be noted grounds nothing: a value that has no other source then has
+the label of the process. One that has another keeps only that one's label: how secret a forgotten copy was is not known any more.
 
 Bounds: RESULT_LEAVES_MAX fields of a result, PROVENANCE_LEAVES_MAX fields of the process (the value not seen for longest is dropped
 first), and of one value PLACES_MAX fields of each op. Long texts are kept as a hash under a key that nobody outside knows.

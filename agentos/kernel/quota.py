@@ -98,11 +98,15 @@ class QuotaTable:
         return Reservation(tuple(takes))
 
     def resume(self, charges: Sequence[Charge], process: AgentProcess, at: float) -> Reservation | None:
-        """Return the reservation of a call that an earlier kernel admitted at `at`: it is counted already, and still to be settled."""
+        """Return the reservation of a call that an earlier kernel admitted at `at`: it is counted already, and still to be settled.
+
+        For a process that has ended, no counter is made that would have ended with it.
+        """
         takes = []
         for key, charge in {key_of(charge, process): charge for charge in charges}.items():
-            counter = self._held(key)
-            takes.append(Take(charge, counter, units_of(charge), counter.moment(at)))
+            if key in self._live or charge.per == "window" or not process.ended:
+                counter = self._held(key)
+                takes.append(Take(charge, counter, units_of(charge), counter.moment(at)))
         return Reservation(tuple(takes)) if takes else None
 
     def changes(self, reservation: Reservation | None, changes: list[Change]) -> None:

@@ -135,7 +135,7 @@ def _load_belongings(core: Core) -> None:
         if holder is not None and spec is not None:
             core.caps.load(cap, spec, holder)
         elif holder is not None:
-            core.dormant.append(cap)
+            core.caps.dormant[cap.cap] = cap
     for ask in core.store.current(AskRecord, live=True):
         core.asks.load(ask)
     for grant in core.store.current(StandingRecord, live=True):
@@ -162,14 +162,11 @@ def _known_spec(core: Core, cap: CapRecord) -> CapSpec | None:
 
 def wake_dormant(core: Core) -> None:
     """A device was mounted: capabilities and policy layers that name its ops mean something from now on."""
-    dormant, core.dormant = core.dormant, []
-    for cap in dormant:
+    for cap in list(core.caps.dormant.values()):
         holder, spec = core.processes.get(cap.pid), _known_spec(core, cap)
         if holder is None:
             continue
-        if spec is None:
-            core.dormant.append(cap)
-        else:
+        if spec is not None:
             core.caps.load(cap, spec, holder)
     if core.layers.wake_dormant():
         for process in core.processes:

@@ -71,6 +71,7 @@ _PLAIN: Final[dict[Any, Type]] = {
 
 FACTS: Final[dict[str, Type]] = {
     "proc.pid": _NUMBER, "proc.depth": _NUMBER, "proc.image": _TEXT, "proc.name": _TEXT, "proc.mode": _TEXT, "overlay": Type("bool"),
+    "proc.goal": _TEXT,
 }  # fmt: skip
 """What the kernel says about the calling process. `overlay`: its file writes go to a copy-on-write layer."""
 

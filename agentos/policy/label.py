@@ -165,6 +165,11 @@ class Labels:
                 endorsed = endorsed or trusted
         return bits, endorsed and not bits & UNTRUSTED
 
+    @property
+    def has_resources(self) -> bool:
+        """True when a statement is about what is read from resources."""
+        return bool(self._patterns)
+
     def resource(self, resource: Resource) -> int:
         """Return the label bits of what is read from a resource."""
         bits = 0

@@ -149,9 +149,10 @@ def _bounds(op: Op, calls: Sequence[Recorded], *, pinned: bool) -> Iterator[_Bou
         elif name in op.sinks:
             yield _Bound(name, remark=f"`{name}` carries data out and is not bounded: the run gave {_said(values)}")
     for name, (hint, derive) in op.derived.items():
-        values = [derive(dict(call.args)) for call in calls] if hint in (int, float, Decimal) else []
-        if values and (largest := _number(max(values, default=0), up=True)) is not None and _numeric(values):
-            yield _Bound(name, f"{name} == {largest}" if pinned and len(set(values)) == 1 else f"{name} <= {largest}")
+        sizes: list[Any] = [derive(dict(call.args)) for call in calls] if hint in (int, float, Decimal) else []
+        if sizes and _numeric(sizes):
+            test = _range(name, sizes, lower=False, pinned=pinned)
+            yield _Bound(name, test)
 
 
 def _said(values: Sequence[Any]) -> str:

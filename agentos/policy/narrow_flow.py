@@ -17,7 +17,7 @@ __all__ = ["LABELS", "Supposed", "origins_of"]
 LABELS: Final = tuple(level | integrity for level in (PUBLIC, INTERNAL, SECRET) for integrity in (0, UNTRUSTED))
 """Every label there is."""
 _SOURCES_MAX: Final = 6
-_ANY_FIELD: Final = "field"
+_ANY_FIELD: Final = "some field"
 
 
 class Supposed:

@@ -9,7 +9,8 @@ Here order never matters: any deny wins, else any ask, else any allow.
 
 A rule becomes `allow`, `deny` or (a forbid that asks) `ask`. In compat mode an ask or deny leaves out what a weaker rule before it takes.
 
-INVARIANT import-never-widens: for every call the safe import's outcome is at most Progent's (deny < ask < allow).
+INVARIANT import-never-widens: for every call, with its arguments as the policy sees them, the safe import's outcome is at most Progent's
+(deny < ask < allow).
 """
 
 from __future__ import annotations

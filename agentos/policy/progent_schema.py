@@ -393,8 +393,9 @@ _READERS: Final[dict[str, Callable[[Any, Subject], Condition]]] = {
     "oneOf": _one_of,
 }
 _KNOWN: Final = frozenset({
-    "if", "then", "else", "$ref", "$defs", "$id", "$anchor", "$dynamicRef", "$schema", "dependentRequired", "dependentSchemas", "propertyNames",
-    "unevaluatedItems", "unevaluatedProperties", "minContains", "maxContains", "contentEncoding", "contentMediaType", "format", "definitions",
+    "if", "then", "else", "$ref", "$defs", "$id", "$anchor", "$dynamicRef", "$schema", "dependentRequired", "dependentSchemas",
+    "propertyNames", "unevaluatedItems", "unevaluatedProperties", "minContains", "maxContains", "contentEncoding", "contentMediaType",
+    "format", "definitions",
 })  # fmt: skip
 
 

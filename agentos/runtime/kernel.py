@@ -11,7 +11,7 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from agentos.abi.image import AgentImage
-from agentos.abi.records import AccountRecord, AskRecord, Change, ProcessRecord
+from agentos.abi.records import AccountRecord, AskRecord, CapRecord, Change, ProcessRecord
 from agentos.abi.values import CapInfo, Event, ProcessInfo
 from agentos.broker.offer import covering, would_cover
 from agentos.errors import AgentOSError, Denied, Invalid
@@ -19,6 +19,7 @@ from agentos.kernel.answer import decide
 from agentos.kernel.ask import Answer, Ask, Standing, as_ask
 from agentos.kernel.core import Core
 from agentos.kernel.event import event_of
+from agentos.kernel.holding import listing
 from agentos.kernel.info import from_record, info
 from agentos.kernel.lifecycle import Birth, spawn
 from agentos.kernel.recovery import wake_dormant
@@ -163,17 +164,17 @@ class Kernel:
             Invalid: there is no live capability of that handle.
         """
         core = self.core
-        found = core.caps.get(cap)
-        if found is None:
-            raise Invalid("argument", f"there is no live capability {cap}", hint="see `agentos caps`", cap=cap)
         changes: list[Change] = []
-        ended = core.caps.revoke(found, changes)
-        await core.journal.durable(core.note(found.holder.pid, "revoked", {"ended": ended}, changes, cap=cap))
+        ended = core.caps.revoke_handle(cap, changes)
+        if not ended:
+            raise Invalid("argument", f"there is no live capability {cap}", hint="see `agentos caps`", cap=cap)
+        holder = next(change.record.pid for change in changes if isinstance(change.record, CapRecord) and change.record.cap == cap)
+        await core.journal.durable(core.note(holder, "revoked", {"ended": ended}, changes, cap=cap))
         return ended
 
     async def caps(self, pid: int | None = None) -> list[CapInfo]:
         """Return the live capabilities of one process, or all."""
-        return [cap.info() for cap in self.core.caps if pid is None or cap.record.pid == pid]
+        return listing(self.core, pid)
 
     def check(self, pid: int, op: str, /, **args: Any) -> Decision:
         """Decide a call without making it: no effect, no journal row.

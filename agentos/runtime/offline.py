@@ -20,6 +20,7 @@ from agentos.abi.values import CapInfo, Event, Exit, ProcessInfo
 from agentos.errors import Invalid, Unavailable
 from agentos.kernel.ask import Answer, Ask, AskTable, Standing, as_ask
 from agentos.kernel.event import event_of
+from agentos.kernel.holding import with_lineage
 from agentos.kernel.info import exit_from, from_record
 from agentos.kernel.standing import as_standing, grant_of
 from agentos.runtime.audit import entries
@@ -108,7 +109,8 @@ class StoreView:
     async def caps(self, pid: int | None = None) -> list[CapInfo]:
         """Return the live capabilities of one process, or all."""
         found = self._store.current(CapRecord, live=True)
-        return [_cap_info(record) for record in found if pid is None or record.pid == pid]
+        known = {record.cap: record for record in found}
+        return [with_lineage(_cap_info(record), record, known.get) for record in found if pid is None or record.pid == pid]
 
     async def asks(self, state: str | None = "pending") -> list[Ask]:
         """Return the asks in a state (pending, decided, consumed, withdrawn, expired; None: all), oldest first."""

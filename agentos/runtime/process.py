@@ -15,6 +15,7 @@ from agentos.abi.records import AccountRecord, Change, ProcessRecord
 from agentos.abi.values import CapInfo, Event, Exit, ProcessInfo
 from agentos.broker.request import Deadline
 from agentos.errors import AgentOSError, Invalid, Unavailable
+from agentos.kernel.holding import listing
 from agentos.kernel.info import exit_from, from_record, info
 from agentos.kernel.lifecycle import end, fork, signal
 from agentos.kernel.process import AgentProcess, ProcessEnded
@@ -75,10 +76,12 @@ class Process:
                     raise
         raise AssertionError("the last attempt returns or raises")
 
-    async def _attempt(self, op: str, args: dict[str, Any], key: str | None, timeout_s: float | None) -> tuple[Any, int]:
-        """Make the call once; returns its value and the number of its last row."""
+    async def _attempt(
+        self, op: str, args: dict[str, Any], key: str | None, timeout_s: float | None, branch: str = ""
+    ) -> tuple[Any, int]:
+        """Make the call once; returns its value and the number of its last row. `branch` is its place among calls made together."""
         if timeout_s is None:
-            return await self._walk(op, args, key, None)
+            return await self._walk(op, args, key, None, branch)
         with anyio.move_on_after(timeout_s) as scope:
             deadline = Deadline(scope.deadline)
             return await self._walk(op, args, key, deadline)
@@ -90,7 +93,9 @@ class Process:
             pid=self.pid,
         )
 
-    async def _walk(self, op: str, args: dict[str, Any], key: str | None, deadline: Deadline | None) -> tuple[Any, int]:
+    async def _walk(
+        self, op: str, args: dict[str, Any], key: str | None, deadline: Deadline | None, branch: str = ""
+    ) -> tuple[Any, int]:
         core, process = self._core, self._live()
         if process.host_calls >= CALLS_IN_FLIGHT_MAX:
             raise Unavailable(
@@ -107,7 +112,7 @@ class Process:
             if key is not None:
                 value = await self._broker.join(process, op, args, key=key, deadline=deadline, vouched=vouched)
             else:
-                number = f"h{core.store.epoch}-{next(_numbers)}"
+                number = branch or f"h{core.store.epoch}-{next(_numbers)}"
                 value = await self._broker.call(process, op, args, number=number, deadline=deadline, vouched=vouched)
         except ProcessEnded:
             raise Invalid("state", f"process {self.pid} has ended", hint="see `agentos ps --all`", pid=self.pid) from None
@@ -137,11 +142,12 @@ class Process:
         wanted = list(calls)
         outcomes: list[Outcome | None] = [None] * len(wanted)
         room = anyio.Semaphore(CALLS_IN_FLIGHT_MAX)
+        together = f"h{self._core.store.epoch}-{next(_numbers)}"
 
         async def make(index: int, op: str, args: dict[str, Any]) -> None:
             async with room:
                 try:
-                    value, seq = await self._attempt(op, args, None, None)
+                    value, seq = await self._attempt(op, args, None, None, f"{together}.{index + 1}.1")
                     outcomes[index] = Outcome(True, value, None, seq)
                 except AgentOSError as error:
                     outcomes[index] = Outcome(False, None, error, error.seq)
@@ -238,7 +244,7 @@ class Process:
 
     async def caps(self) -> list[CapInfo]:
         """Return its live capabilities."""
-        return [cap.info() for cap in self._live().caps.values()]
+        return listing(self._core, self._live().pid)
 
     @property
     def info(self) -> ProcessInfo:

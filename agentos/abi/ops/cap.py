@@ -23,7 +23,16 @@ def drop(cap: int) -> None:
 
 @FAMILY.op("local", on="id:self", self_right=True, sinks=("text", "why"))
 def request(text: str, why: str) -> int:
-    """Ask a person for a capability; returns its id once it was granted. A denial is `denied.human`."""
+    """Ask a person for a capability, for example the `request` of a `denied.capability`; returns its id once it was granted.
+
+    The person may grant another text than was asked for: `cap.list` shows it. A denial is `denied.human`.
+    """
+    raise NotImplementedError
+
+
+@FAMILY.op("local", on="id:{to}", self_right=True)
+def grant(text: str, to: int) -> int:
+    """Give process `to` what `text` says out of the first of the caller's capabilities that can give it; returns its id."""
     raise NotImplementedError
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import agentos
-from agentos.abi.labels import SECRET, UNTRUSTED, names
+from agentos.abi.labels import INTERNAL, SECRET, UNTRUSTED, names
 from tests.builders import alive, host, opened, refused, rows, settled, started
 
 pytestmark = pytest.mark.anyio

@@ -82,6 +82,15 @@ def test_forgetting_is_safe_and_drops_the_oldest_first() -> None:
     assert [seq for seq in range(10) if origin(index, f"v{seq}") != FOREIGN] == [6, 7, 8, 9]
 
 
+def test_a_value_keeps_the_sources_that_are_not_forgotten() -> None:
+    index = Provenance(leaves_max=1)
+    index.prompt.add("bob")
+    index.note_result("a.b", "bob", seq=1)
+    assert origin(index, "bob").sources == {"prompt", "result(a.b)"}
+    index.note_result("a.b", "eve", seq=2)
+    assert origin(index, "bob").sources == {"prompt"}
+
+
 def test_a_value_seen_again_is_not_the_oldest() -> None:
     index = Provenance(leaves_max=3)
     for seq, value in enumerate(["a", "b", "c", "a", "d"]):

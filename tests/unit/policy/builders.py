@@ -48,11 +48,15 @@ class Known:
         return bool(self.counters.get(f"after/{name}", 0))
 
 
-def known(label: int = 0, counters: dict[str, float] | None = None, **sources: Any) -> dict[str, Any]:
-    """Return facts with a flow. `sources` maps a word to what it comes from, ``(source, label)`` or a source."""
-    pairs = {word: found if isinstance(found, tuple) else (found, 0) for word, found in sources.items()}
-    origins = {repr(word): Origin(bits, frozenset([source] if source else [])) for word, (source, bits) in pairs.items()}
-    return {"flow": Known(label, origins, counters or {})}
+def known(
+    origins: dict[Any, str | tuple[str, int]] | None = None, *, label: int = 0, counters: dict[str, float] | None = None
+) -> dict[str, Any]:
+    """Return facts with a flow. `origins` maps a value to its source, or to its source and label bits; an empty source is none."""
+    found: dict[str, Origin] = {}
+    for value, said in (origins or {}).items():
+        source, bits = (said, 0) if isinstance(said, str) else said
+        found[repr(value)] = Origin(bits, frozenset({source} if source else ()))
+    return {"flow": Known(label, found, counters or {})}
 
 
 def _read(path: str, bytes_max: int = 10, encoding: str | None = "utf-8") -> str: ...  # type: ignore[empty-body]
