@@ -183,4 +183,4 @@ class Quotas(RuleBasedStateMachine):
 
 
 TestLimitsHold = Quotas.TestCase
-TestLimitsHold.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+TestLimitsHold.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)

@@ -109,7 +109,7 @@ async def test_a_file_that_a_fooled_process_wrote_fools_whoever_uses_it(place: P
         elif how == "second_mount":
             call = {"path": "/mnt/again/note.txt"}
         elif how in ("list", "recursive"):
-            call = {"path": "/work"} if how == "list" else {"path": "/", "recursive": True}
+            call = {"path": "/work", "recursive": how == "recursive"}
         assert words(k, reader) == []
         await reader.call({"list": "fs.list", "recursive": "fs.list", "stat": "fs.stat"}.get(how, "fs.read"), **call)
         assert words(k, reader) == ["untrusted"]
