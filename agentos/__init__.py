@@ -20,6 +20,7 @@ from agentos.errors import AgentOSError, Denied, Invalid, KernelPanic, Unavailab
 if TYPE_CHECKING:
     from agentos.abi.fence import trusted, untrusted
     from agentos.abi.image import AgentImage as Image
+    from agentos.abi.secret import Secret
     from agentos.abi.syscall import NOT_STARTED, UNKNOWN
     from agentos.abi.values import CapInfo, Event, Exit, Message, ProcessInfo, Ref
     from agentos.devices.app import Call, Device
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NOT_STARTED", "UNKNOWN", "AgentOSError", "Ask", "Call", "CapInfo", "Decision", "Denied", "Device", "Entry", "Event", "Exit", "Image",
-    "Invalid", "Kernel", "KernelPanic", "Message", "Outcome", "Policy", "Process", "ProcessInfo", "Ref", "Unavailable", "connect", "open",
-    "open_sync", "program", "trusted", "untrusted",
+    "Invalid", "Kernel", "KernelPanic", "Message", "Outcome", "Policy", "Process", "ProcessInfo", "Ref", "Secret", "Unavailable", "connect",
+    "open", "open_sync", "program", "trusted", "untrusted",
 ]  # fmt: skip
 __version__ = "0.1.0"
 
@@ -44,7 +45,7 @@ _PLACES = {
     "NOT_STARTED": "abi.syscall", "UNKNOWN": "abi.syscall", "Ask": "kernel.ask", "Call": "devices.app", "CapInfo": "abi.values",
     "Decision": "runtime.outcome", "Device": "devices.app", "Entry": "runtime.outcome", "Event": "abi.values", "Exit": "abi.values",
     "Image": "abi.image:AgentImage", "Kernel": "runtime.kernel", "Message": "abi.values", "Outcome": "runtime.outcome", "Policy": "policy",
-    "Process": "runtime.process", "ProcessInfo": "abi.values", "Ref": "abi.values", "connect": "runtime.client",
+    "Process": "runtime.process", "ProcessInfo": "abi.values", "Ref": "abi.values", "Secret": "abi.secret", "connect": "runtime.client",
     "open": "runtime.boot:Open", "open_sync": "runtime.sync", "program": "programs.registry", "trusted": "abi.fence",
     "untrusted": "abi.fence",
 }  # fmt: skip

@@ -50,6 +50,8 @@ class AgentImage(msgspec.Struct, frozen=True, kw_only=True, dict=True, forbid_un
         on_timeout: What that means.
         context_tokens: Bound of one whole request in tokens, None for the model's own.
         namespaces: Memory namespaces that it works in.
+        handles: Which results come back as handles, their content kept in object memory: ``never`` (but for what a policy requires),
+            ``large`` (over HANDLE_BYTES_MIN), ``untrusted`` (those, and what comes from outside).
         limits: Budget keys (`tokens usd wall_s calls children depth rss_bytes`) -> bound. Absent: no limit of its own.
         result_schema: JSON schema that the exit value must fit, or None.
     """
@@ -68,6 +70,7 @@ class AgentImage(msgspec.Struct, frozen=True, kw_only=True, dict=True, forbid_un
     on_timeout: Literal["deny", "suspend"] = "deny"
     context_tokens: int | None = None
     namespaces: tuple[str, ...] = ()
+    handles: Literal["never", "large", "untrusted"] = "never"
     limits: dict[str, int | float] = {}
     result_schema: dict[str, Any] | None = None
 

@@ -59,6 +59,7 @@ LIST_ENTRIES_MAX: Final = 100_000
 FILE_LABELS_MAX: Final = 100_000  # files that carry a label
 
 # --- labels and provenance -----------------------------------------------------------------------------------------------
+HANDLE_BYTES_MIN: Final = 32 * KIB  # larger results are behind a handle, where an image wants that
 RESULT_LEAVES_MAX: Final = 4_096  # fields of one result that are looked at
 PROVENANCE_ROWS_MAX: Final = 4_096  # newest rows of a process from which its index of values is read again
 PROVENANCE_LEAVES_MAX: Final = 65_536  # fields of results that a process's index keeps; the oldest beyond are dropped

@@ -245,7 +245,7 @@ def _asks(node: Node, package: Package) -> Fields:
 
 
 def _memory(node: Node, package: Package) -> Fields:
-    items = mapping_of(node, ("context_tokens", "namespaces"))
+    items = mapping_of(node, ("context_tokens", "namespaces", "handles"))
     fields: Fields = {}
     if "context_tokens" in items:
         fields["context_tokens"] = whole_of(items["context_tokens"], 1)
@@ -253,6 +253,8 @@ def _memory(node: Node, package: Package) -> Fields:
         names = list_of(items["namespaces"], "write `namespaces: [project]`")
         hint = "use letters, digits, `-`, `_`, `.`, `/`"
         fields["namespaces"] = tuple(text_like(item, IMAGE_NAME, "a namespace", hint) for item in names)
+    if "handles" in items:
+        fields["handles"] = choice_of(items["handles"], ("never", "large", "untrusted"))
     return fields
 
 

@@ -81,7 +81,10 @@ class CapInfo:
 
 @dataclass(frozen=True, slots=True)
 class ProcessInfo:
-    """One process as `ps` shows it. `usage` and `budget` are per resource; `waiting_on` are words such as ``ask 3``."""
+    """One process as `ps` shows it. `usage` and `budget` are per resource; `waiting_on` are words such as ``ask 3``.
+
+    `labels` are the words of what it has read: internal, secret, untrusted.
+    """
 
     pid: int
     ppid: int
@@ -98,6 +101,7 @@ class ProcessInfo:
     tree: int = 0
     program: str = "host"
     weight: float = 1.0
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

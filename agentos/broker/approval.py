@@ -1,8 +1,9 @@
 """Approvals: what happens to a call that a policy layer wants a person to see.
 
-Where a standing grant covers it, the call goes on, and its row names the ask that the grant was given with. Else the call parks on a durable ask. The ask's digest covers the op, the arguments, the canonical resource and the preview (for a write: the
-difference and the hash of what is there now). When it wakes, the call is decided again from the start; if anything in the digest
-has changed, the old ask is withdrawn and a new one asked. Every ask has a preview: the device's own, or the request as it is.
+Where a standing grant covers it, the call goes on, and its row names the ask that the grant was given with. Else the call parks on a
+durable ask. The ask's digest covers the op, the arguments, the canonical resource and the preview (for a write: the difference and the
+hash of what is there now). When it wakes, the call is decided again from the start; if anything in the digest has changed, the old ask is
+withdrawn and a new one asked. Every ask has a preview: the device's own, or the request as it is.
 
 INVARIANT one-shot-once: an approval is only ever used by the request whose digest equals the ask's, in the append that admits it.
 """
@@ -19,12 +20,11 @@ from agentos.broker.door import Door
 from agentos.broker.offer import asking_about, covering, offer_of
 from agentos.broker.request import Request
 from agentos.errors import AgentOSError, Denied
-from agentos.kernel.ask import Answer, refusal, verdict_of
-from agentos.kernel.core import Core
+from agentos.kernel.ask import COVERED, Answer, refusal, verdict_of
 from agentos.kernel.process import ProcessEnded
 from agentos.policy import Verdict
 
-__all__ = ["Approvals", "is_by_grant", "still_covered"]
+__all__ = ["Approvals"]
 
 _CHARS_MAX: Final = (2_000, 200, 20)  # of one text in the preview of a request: the first that makes it fit
 _ITEMS_MAX: Final = 50
@@ -52,26 +52,47 @@ class Approvals:
         core, process = self._core, call.process
         record = core.asks.of_call(process.pid, call.number, "approval")
         changes: list[Change] = []
+        if record is None and self._is_covered(call, None, changes):
+            return True
         preview: Any = None
-        if record is not None and record.state == "decided":
-            preview = await self._preview(call)
-            if self._settles(call, record, self._digest(call, preview), changes):
-                return True
-            core.asks.close(record, "withdrawn", changes)
-            record = None
+        if record is None or record.state == "decided":
+            preview = await self._look(call)
+            verdict = call.verdict or verdict
+            record = core.asks.of_call(process.pid, call.number, "approval")
+            if record is not None:
+                if self._settles(call, record, self._digest(call, preview), changes):
+                    return True
+                core.asks.close(record, "withdrawn", changes)
+                record = None
         if self._is_covered(call, record, changes):
             return True
         if record is None:
-            if preview is None:
-                preview = await self._preview(call)
-                if self._is_covered(call, None, changes):
-                    return True
+            if verdict.outcome == "allow":
+                self._note(call, "withdrawn", changes)
+                return True
             record = self._open(call, verdict, preview, changes)
         elif record.expires and core.clock.now() >= record.expires:
             core.asks.close(record, "expired", changes)
             raise self._door.fail(call, refusal(record), changes)
         await self._wait(call, record, changes)
         return False
+
+    async def note_preview(self, call: Request) -> None:
+        """Journal what a call will do, before it does: a layer requires it of a call that no person is shown."""
+        preview = await self._look(call)
+        self._core.note(call.process.pid, "preview", {"call": call.number, "op": call.op.name, "preview": preview})
+
+    async def _look(self, call: Request) -> Any:
+        """Return the preview. The call is decided again after it: while the device looked, rights and labels may have changed."""
+        preview = await self._preview(call)
+        if call.is_over:
+            raise ProcessEnded
+        self._door.decide_again(call)
+        return preview
+
+    def _note(self, call: Request, what: str, changes: list[Change]) -> None:
+        if changes:
+            self._core.note(call.process.pid, what, {"call": call.number}, changes)
 
     def _is_covered(self, call: Request, record: AskRecord | None, changes: list[Change]) -> bool:
         """Let a standing grant answer, if one does: a pending ask of the call is decided by it, else the row names the grant's own ask."""
@@ -80,10 +101,12 @@ class Approvals:
             return False
         core, process = self._core, call.process
         if record is not None:
-            core.asks.settle(record, Answer("approve", grant.by, f"covered by ask {grant.ask}", at=core.clock.now()), changes)
+            core.asks.settle(record, Answer("approve", grant.by, f"{COVERED}{grant.ask}", at=core.clock.now()), changes)
         if changes:
-            data = {"verdict": "approve", "by": grant.by, "scope": f"covered by ask {grant.ask}"}
-            core.note(process.pid, "answered", data, changes, ask=record.ask if record is not None else grant.ask, rule=grant.rule)
+            data = {"verdict": "approve", "by": grant.by, "scope": f"{COVERED}{grant.ask}"}
+            core.note(
+                process.pid, "answered", data, changes, ask=record.ask if record is not None else grant.ask, rule=grant.rule
+            )
         call.approval = record if record is not None else _stand_in(grant)
         return True
 
@@ -94,7 +117,7 @@ class Approvals:
             error = refusal(record)
             self._core.asks.close(record, "consumed", changes)
             raise self._door.fail(call, error, changes)
-        if record.digest != bound:
+        if record.digest != bound or (answer.scope.startswith(COVERED) and covering(self._core, call) is None):
             return False
         call.approval = record
         if answer.edit:
@@ -109,6 +132,7 @@ class Approvals:
         assert answer.edit is not None
         original = call.digest
         try:
+            call.process.facts["flow"].note_human(answer.edit)
             call.set_args(call.op.validate({**call.args, **answer.edit}))
             call.digest = original
             self._door.decide(call)
@@ -165,22 +189,9 @@ class Approvals:
             raise
 
 
-# --- standing grants, after the walk has gone on ------------------------------------------------------------------------------
-
-
 def _stand_in(grant: StandingRecord) -> AskRecord:
     """Return what stands for the approval of a covered call: the ask that the grant was given with. It is of no call and long over."""
     return AskRecord(ask=grant.ask, pid=0, live=0, state="consumed", op=grant.op, rule=grant.rule)
-
-
-def is_by_grant(call: Request) -> bool:
-    """Say whether a call goes on because a standing grant covers it, so that no person has seen it or where it really leads."""
-    return call.approval is not None and not call.approval.number
-
-
-def still_covered(core: Core, call: Request) -> bool:
-    """Say whether what let a covered call go on still does, after a wait: revoked and lapsed grants do not."""
-    return not is_by_grant(call) or covering(core, call) is not None
 
 
 # --- the preview of a call whose device makes none ------------------------------------------------------------------------------
@@ -192,7 +203,7 @@ def _is_command(call: Request) -> bool:
 
 def _request(call: Request) -> dict[str, Any]:
     """Return the request as it is, with long values cut; the digest covers them whole."""
-    shown: dict[str, Any] = {"op": call.op.name, "resource": call.resource_text[:_CHARS_MAX[0]]}
+    shown: dict[str, Any] = {"op": call.op.name, "resource": call.resource_text[: _CHARS_MAX[0]]}
     if _is_command(call):
         shown["cwd"] = call.process.cwd
     args = decode(call.encoded)

@@ -35,10 +35,11 @@ from agentos.abi.probe import reached
 from agentos.abi.records import Change, Row
 from agentos.abi.resource import Resource
 from agentos.abi.syscall import Park, Syscall
-from agentos.broker.handle import put_behind_handle
+from agentos.broker.handle import put_behind_handle, wants_handle
 from agentos.broker.labels import check_clearance, endorsed, raise_label, result_label, touch
 from agentos.broker.obligation import check_obligations, log_call
 from agentos.broker.request import Request
+from agentos.broker.secrets import authorise, authorise_host, secret_charges, secret_obligations
 from agentos.errors import AgentOSError, Denied, Invalid, Unavailable
 from agentos.kernel.core import Core
 from agentos.kernel.flow import ProcessFlow
@@ -46,6 +47,7 @@ from agentos.kernel.lifecycle import encodable
 from agentos.kernel.process import AgentProcess, OpenCall, ProcessEnded
 from agentos.memory.objects import ObjectTable
 from agentos.policy import Verdict
+from agentos.policy.verdict import least
 
 __all__ = ["Door", "denial", "error_bytes", "settle_quota"]
 
@@ -127,18 +129,29 @@ class Door:
         verdict = call.verdict = self._verdict(process, call, own)
         if verdict is not None and verdict.outcome == "deny":
             raise denial(call, verdict)
+        if not op.inside and (asked := authorise(core, call)) is not None:
+            verdict = call.verdict = least(verdict, asked) if verdict is not None else asked
         if op.clearance is not None and process.label:
             check_clearance(call)
         if process.stack.layers:
-            stack = process.stack
-            call.obligations = stack.obligations(op, call.resources, call.args, process.facts)
-            if call.obligations:
-                check_obligations(call)
-            if call.reservation is None and call.paid is None:
-                call.charges = stack.charges(op, call.resources, call.args, process.facts)
-                if call.charges:
-                    core.quotas.room(call.charges, process, core.clock.now())
+            self._weigh(call)
         return verdict
+
+    def _weigh(self, call: Request) -> None:
+        """Find what the layers require of an allowed call, and whether their limits have room for it."""
+        process, op, core = call.process, call.op, self.core
+        stack = process.stack
+        call.obligations = stack.obligations(op, call.resources, call.args, process.facts)
+        if call.secrets:
+            call.obligations |= secret_obligations(core, call)
+        if call.obligations:
+            check_obligations(call)
+        if call.reservation is None and call.paid is None:
+            call.charges = stack.charges(op, call.resources, call.args, process.facts)
+            if call.secrets:
+                call.charges += secret_charges(core, call)
+            if call.charges:
+                core.quotas.room(call.charges, process, core.clock.now())
 
     def _verdict(self, process: AgentProcess, call: Request, own: bool) -> Verdict | None:
         if call.op.asks:
@@ -171,6 +184,8 @@ class Door:
         process, op = call.process, call.op
         template = op.resources[index]
         resources, args = call.resources, {**call.args, attribute: value}
+        if attribute == "redirect" and call.secrets:
+            authorise_host(self.core, call, value)
         if attribute == "resolved":
             touch(self.core, call, value, index)
             resources = (*resources[:index], Resource("path", value, value), *resources[index + 1 :])
@@ -277,6 +292,8 @@ class Door:
         core, process, changes = self.core, call.process, permit.changes
         try:
             encoded = encode(value)
+            if call.syscall.awaits:
+                encoded = core.secrets.scrub_encoded(encoded)
         except AgentOSError as error:
             raise self.fail(call, error, changes) from None
         if len(encoded) > RESULT_BYTES_MAX:
@@ -284,12 +301,15 @@ class Door:
         result = decode(encoded)
         carried = endorsed(core, call, permit, value) if permit.labels else 0
         label = result_label(call, result, carried)
-        kept = "label" in call.obligations
+        kept = wants_handle(call, label, len(encoded))
         if kept:
             result = put_behind_handle(self.objects, permit, result, label=process.label | label)
             encoded, label, carried = encode(result), 0, 0
         if not process.ended:
-            self.settle_belongings(call, label, changes)
+            try:
+                self.settle_belongings(call, label, changes)
+            except Denied as error:  # another call took the last use while this one awaited
+                raise self.fail(call, error, changes) from None
             settle_quota(core, call, None, changes, succeeded=True)
         row = call.row("call", "done", core.clock.now())
         row.result, row.labels = encoded, pack(row.labels | label, carried)
@@ -311,7 +331,9 @@ class Door:
     def settle_belongings(self, call: Request, labels: int, changes: list[Change]) -> None:
         """Use the capability and the approval up, end the timer, raise the label: all in the append that records the call."""
         core, process = self.core, call.process
-        if call.cap is not None and call.attempt == 1:
+        if call.attempt == 1 and call.secrets:
+            core.caps.use_all([*([call.cap] if call.cap is not None else []), *call.secrets.values()], changes)
+        elif call.attempt == 1 and call.cap is not None:
             core.caps.use(call.cap, changes)
         if call.approval is not None and call.approval.live:
             core.asks.close(call.approval, "consumed", changes)
@@ -334,6 +356,7 @@ class Door:
             call.count(not isinstance(error, Denied))
             self._settle_failed(call, error, changes)
         row = call.row("call", "denied" if isinstance(error, Denied) else "failed", core.clock.now())
+        core.secrets.scrub_error(error)
         row.code, row.result = error.code, error_bytes(error)
         row.rule = error.rule or row.rule
         error.seq = call.process.last_seq = core.append(row, changes)

@@ -21,10 +21,11 @@ from agentos.abi.permit import Permit
 from agentos.abi.probe import reached
 from agentos.abi.records import Change, Row
 from agentos.broker.door import Door, error_bytes, settle_quota
-from agentos.broker.handle import put_behind_handle
+from agentos.broker.handle import put_behind_handle, wants_handle
 from agentos.broker.labels import before_effect, raise_label, result_label, settle_files
 from agentos.broker.obligation import log_call
 from agentos.broker.request import Request
+from agentos.broker.secrets import resolved
 from agentos.errors import AgentOSError, Denied, Invalid, Unavailable
 from agentos.kernel.flow import ProcessFlow
 from agentos.kernel.slots import Slots
@@ -83,7 +84,10 @@ class Effects:
     async def _admit_and_run(self, call: Request) -> Any:
         permit = self._door.permit(call)
         reached("admit.before")
-        intent = self._admit(call)
+        try:
+            intent = self._admit(call)
+        except Denied as error:  # another call took the last use while this one waited for a slot or a preview
+            raise self._door.fail(call, error) from None
         permit.seq = intent.seq
         self._door.bind_recheck(permit, call)
         permit.keep = partial(self._keep, call, intent)
@@ -93,13 +97,13 @@ class Effects:
             reached("admit.durable")
             if call.process.ended:
                 raise Unavailable("cancelled", f"process {call.process.pid} ended before the effect")
-            value = await call.syscall.handler(permit, call.args)
+            value = await call.syscall.handler(permit, resolved(self._core, call))
             reached("effect.done")
         except AgentOSError as error:
             raise self.settle_error(call, intent, permit, error) from None
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - settled and raised; a cause may hold a secret
             wrapped = Unavailable("device", f"`{call.op.name}` failed: {type(error).__name__}: {error}"[:2000])
-            raise self.settle_error(call, intent, permit, wrapped) from error
+            raise self.settle_error(call, intent, permit, wrapped) from (None if call.secrets else error)
         except BaseException:
             self._settle_cancelled(call, intent, permit)
             raise
@@ -131,7 +135,7 @@ class Effects:
     def settle(self, call: Request, intent: Row, permit: Permit | None, value: Any) -> Any:
         """Append the result and return it as a replay would."""
         try:
-            encoded = encode(value)
+            encoded = self._core.secrets.scrub_encoded(encode(value))
             if len(encoded) > RESULT_BYTES_MAX:
                 raise Invalid("argument", f"result has {len(encoded)} bytes, {RESULT_BYTES_MAX} at most")
             result = decode(encoded)
@@ -143,7 +147,8 @@ class Effects:
         changes: list[Change] = []
         own = (permit.labels if permit is not None else 0) | settle_files(self._core, call, succeeded=True, changes=changes)
         label = result_label(call, result, own)
-        if "label" in call.obligations:
+        kept = wants_handle(call, label, len(encoded))
+        if kept:
             held = permit or self._door.permit(call)
             held.changes = changes
             result = restored = put_behind_handle(self._door.objects, held, result, label=call.process.label | label)
@@ -151,12 +156,13 @@ class Effects:
         self._append(call, intent, permit, "done", result=encoded, changes=changes, label=label, own=own)
         reached("settle.appended")
         flow: ProcessFlow = call.process.facts["flow"]
-        if "label" not in call.obligations:
+        if not kept:
             flow.note_result(call.op, result, call.args, seq=call.process.last_seq, label=own)
         return restored
 
     def settle_error(self, call: Request, intent: Row, permit: Permit | None, error: AgentOSError) -> AgentOSError:
         """Append the failure and return the error with the intent's number."""
+        self._core.secrets.scrub_error(error)
         unknown = isinstance(error, Unavailable) and error.may_have_happened
         outcome = "unknown" if unknown else "denied" if isinstance(error, Denied) else "failed"
         changes: list[Change] = []
@@ -208,7 +214,8 @@ class Effects:
                 and code == "unavailable.cancelled"
                 and call.cap is not None
             ):
-                core.caps.return_use(call.cap, changes)
+                for cap in (call.cap, *call.secrets.values()):
+                    core.caps.return_use(cap, changes)
             raise_label(process, label, changes)
         settle_quota(core, call, cost, changes, succeeded=outcome == "done")
         row = Row(

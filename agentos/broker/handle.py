@@ -13,10 +13,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from agentos.abi.labels import UNTRUSTED
+from agentos.abi.limits import HANDLE_BYTES_MIN
 from agentos.abi.permit import Permit
+from agentos.broker.request import Request
 from agentos.memory.objects import ObjectTable
 
-__all__ = ["is_handle", "put_behind_handle"]
+__all__ = ["is_handle", "put_behind_handle", "wants_handle"]
 
 _KEY = "$handle"
 
@@ -24,6 +27,18 @@ _KEY = "$handle"
 def is_handle(value: Any) -> bool:
     """Say whether plain data is a handle in place of a result."""
     return isinstance(value, Mapping) and _KEY in value
+
+
+def wants_handle(call: Request, label: int, size_bytes: int) -> bool:
+    """Say whether a result comes back as a handle: a policy requires it, or the image wants it for results of that kind."""
+    if call.op.name == "obj.get":
+        return False  # it is how the content behind a handle is read
+    if "label" in call.obligations:
+        return True
+    wanted = call.process.image.handles
+    if wanted == "never":
+        return False
+    return size_bytes > HANDLE_BYTES_MIN or (wanted == "untrusted" and bool(label & UNTRUSTED))
 
 
 def put_behind_handle(objects: ObjectTable, permit: Permit, value: Any, *, label: int) -> dict[str, Any]:

@@ -3,9 +3,10 @@
     allow bank.transfer "acct/7" when account == "7" and to == "bob" and flow.integrity == trusted and flow.level <= public any memo
 
 An offer names the op, the exact resources, and pins: every argument that names the resource, every sink, every choice (flags, enums),
-each equal to what the person saw, and no more labels than the call carried. `any` lists what is left open. Where that leaves nothing pinned (an op that declares neither a
-resource nor sinks), where nothing takes the effect back and no sinks are declared, or where a value cannot be written in the language
-(lists, objects, long or unprintable texts), every argument is pinned by a fingerprint: the offer then covers exactly this call.
+each equal to what the person saw, and no more labels than the call carried. `any` lists what is left open. Every argument is pinned by a
+fingerprint, so that the offer covers exactly this call, where the declaration leaves nothing to pin (neither a resource nor sinks), where
+nothing takes the effect back and no sinks are declared, and where a value cannot be written in the language (lists, objects, long or
+unprintable texts).
 
 There is no offer where the language cannot name the resource literally, where more than one rule asks, or where the kernel itself asks:
 then an approval is for one call.
@@ -19,6 +20,7 @@ import math
 import types
 import typing
 from collections.abc import Iterable
+from dataclasses import replace
 from decimal import Decimal
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
@@ -31,7 +33,7 @@ from agentos.abi.records import AskRecord, ProcessRecord, Row, StandingRecord
 from agentos.abi.resource import Resource, Url
 from agentos.broker.request import Request
 from agentos.errors import Invalid
-from agentos.kernel.ask import IRREVERSIBLE
+from agentos.kernel.ask import COVERED, IRREVERSIBLE
 from agentos.kernel.standing import EXACTLY, Asked, Asking, fingerprint, rule_holds
 from agentos.policy import Stack
 from agentos.policy.unparse import quoted
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
     from agentos.kernel.core import Core
     from agentos.policy.layer import BoundRule, Layer
 
-__all__ = ["asked_by", "asking_about", "covering", "offer_of", "would_cover"]
+__all__ = ["answers_late", "asked_by", "asking_about", "covering", "offer_of", "still_covered", "would_cover"]
 
 _TEXT_CHARS_MAX: Final = 200
 _LABEL_BITS: Final = 0xFFFF
@@ -68,16 +70,68 @@ def covering(core: Core, call: Request) -> StandingRecord | None:
     return found[deciding] if found else None
 
 
-def asking_about(call: Request) -> list[Asking]:
-    """Return every rule of every layer that asks about a call, the one that a layer names first; not only the deciding one."""
+def still_covered(core: Core, call: Request) -> bool:
+    """Say whether what let a call go on still does after a wait: a grant that was revoked or has lapsed meanwhile does not."""
+    return call.approval is None or not _is_by_grant(core, call) or covering(core, call) is not None
+
+
+def answers_late(core: Core, call: Request, resources: tuple[Resource, ...], args: dict[str, Any]) -> bool:
+    """Say whether an ask about what the device found out is answered already.
+
+    A person who approved the call has seen where it leads, or it is the call's own preview that says so. Whoever gave a standing grant has
+    seen another call: it has to cover what was found as well.
+
+    Args:
+        core: The kernel's state.
+        call: The call.
+        resources: Its resources as they really are.
+        args: Its arguments, with every late attribute that is known.
+    """
+    if not _is_by_grant(core, call):
+        return bool(call.approved_by)
+    late = frozenset(name for name in call.op.late if name in args or name in call.process.facts)
+    found = replace(asked_by(call), resources=resources, args=args)
+    return bool(core.standing.covering(found, asking_about(call, resources, args, late), core.clock.now(), core.people))
+
+
+def _is_by_grant(core: Core, call: Request) -> bool:
+    """Say whether no person has seen a call, or the interrupted attempt that it finishes: its ask was about another, or a grant answered."""
+    asked = call.approval
+    if asked is None:
+        if call.paid is None or not call.paid.ask:
+            return False
+        asked = core.store.get(AskRecord, call.paid.ask)
+    if asked is None or (asked.pid, asked.number) != (call.process.pid, call.number):
+        return True
+    return not asked.answer or str(decode(asked.answer)["scope"]).startswith(COVERED)
+
+
+def asking_about(
+    call: Request,
+    resources: tuple[Resource, ...] | None = None,
+    args: dict[str, Any] | None = None,
+    late: frozenset[str] = _NONE_LATE,
+) -> list[Asking]:
+    """Return every rule of every layer that asks about a call, the one that a layer names first; not only the deciding one.
+
+    Args:
+        call: The call.
+        resources: Its resources where they turned out to be others.
+        args: Its arguments with late attributes, where some are known.
+        late: The late attributes that are known.
+    """
     process, found = call.process, dict[Asking, None]()
+    args = call.args if args is None else args
     own = call.op.is_self_right(call.args, process.pid)
     for layer in process.stack.layers:
-        for resource in call.resources:
-            verdict = Stack((layer,)).decide(call.op, (resource,), call.args, process.facts, own=own)
+        for resource in resources or call.resources:
+            verdict = Stack((layer,)).decide(call.op, (resource,), args, process.facts, late=late, own=own)
             if verdict.outcome == "ask":
                 found[Asking(verdict.rule, layer.digest, verdict.remember)] = None
-                found.update((_asking(rule, layer), None) for rule in layer.rules_for(call.op) if _asks(rule, resource, call))
+                rules = (
+                    rule for rule in layer.rules_for(call.op) if rule.checked.rule.outcome == "ask" and _matches(rule, resource)
+                )
+                found.update((_asking(rule, layer), None) for rule in rules if rule.applies(args, process.facts, late))
     return list(found)
 
 
@@ -85,9 +139,7 @@ def _asking(rule: BoundRule, layer: Layer) -> Asking:
     return Asking(rule.checked.where, layer.digest, rule.checked.rule.clauses.remember)
 
 
-def _asks(rule: BoundRule, resource: Resource, call: Request) -> bool:
-    if rule.checked.rule.outcome != "ask" or not rule.applies(call.args, call.process.facts, _NONE_LATE):
-        return False
+def _matches(rule: BoundRule, resource: Resource) -> bool:
     return rule.patterns is None or any(
         pattern.covers(resource) if rule.granting else pattern.matches(resource) for pattern in rule.patterns
     )
@@ -104,7 +156,11 @@ def offer_of(core: Core, call: Request, asking: list[Asking]) -> str:
     asked = asked_by(call)
     head = f"allow {op.name} {', '.join(dict.fromkeys(quoted(text) for text in patterns if text is not None))}"
     names = _pinned(op)
-    pins = [pin for name in names if (pin := _pin(name, call.args[name])) and rule_holds(f"{head} when {pin} any *", asked, core.ops)]
+    pins = [
+        pin
+        for name in names
+        if (pin := _pin(name, call.args[name])) and rule_holds(f"{head} when {pin} any *", asked, core.ops)
+    ]
     conditions = [*pins, *_label_bounds(asked.label)]
     when = f" when {' and '.join(conditions)}" if conditions else ""
     if len(pins) < len(names) or _pins_all(op):

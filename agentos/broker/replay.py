@@ -25,6 +25,7 @@ from agentos.broker.door import Door
 from agentos.broker.effect import Effects
 from agentos.broker.handle import is_handle
 from agentos.broker.request import Request
+from agentos.broker.secrets import resolved
 from agentos.errors import AgentOSError, Denied, KernelPanic, Unavailable, from_data
 from agentos.kernel.ask import verdict_of
 from agentos.kernel.tape import Recorded
@@ -112,7 +113,7 @@ class Replay:
         self._door.bind_recheck(permit, call)
         try:
             with self._core.outside(call.process):
-                found = await reconcile(permit, call.args)
+                found = await reconcile(permit, resolved(self._core, call))
         except AgentOSError as error:
             raise self._effects.settle_error(call, intent, None, error) from None
         if found is NOT_STARTED:

@@ -49,8 +49,9 @@ class Request:
     """A typed call: validated arguments, canonical resources, one encoding. Nothing about its target has been observed."""
 
     __slots__ = (
-        "approval", "args", "attempt", "cap", "charges", "deadline", "digest", "encoded", "given", "is_alone", "is_counted", "key", "label", "number",
-        "obligations", "op", "paid", "process", "reservation", "resources", "syscall", "touched", "touches", "verdict", "vouched",
+        "approval", "args", "attempt", "cap", "charges", "deadline", "digest", "encoded", "given", "is_alone", "is_counted", "key", "label",
+        "number", "obligations", "op", "paid", "process", "reservation", "resources", "secrets", "syscall", "touched",
+        "touches", "verdict", "vouched",
     )  # fmt: skip
 
     def __init__(self, process: AgentProcess, syscall: Syscall, args: dict[str, Any], number: str, key: str) -> None:
@@ -73,6 +74,7 @@ class Request:
         self.charges: tuple[Charge, ...] = ()
         self.reservation: Reservation | None = None
         self.obligations: frozenset[str] = frozenset()
+        self.secrets: dict[str, Cap] = {}  # name -> the capability that lets the call have it
         self.touched: dict[int, str] = {}  # resource number -> path that the device really uses
         self.touches: list[Change] = []  # labels of those paths
         self.is_alone = True

@@ -3,16 +3,18 @@
     may they?       `kernel.people`; a no changes nothing and is noted
     does it fit?    the ask is pending, the value or the edited arguments are the op's, the scope is one that the rule lets them choose
     decide          the ask; with a scope beyond ``once`` also the standing grant, and every pending ask that it covers
+
+Who waits is woken by the caller, once the row is durable.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agentos.abi.codec import decode, plain
 from agentos.abi.records import AskRecord, Change, StandingRecord
 from agentos.errors import Denied, Invalid
-from agentos.kernel.ask import Answer, verdict_of
+from agentos.kernel.ask import COVERED, Answer, verdict_of
 from agentos.kernel.standing import Asking, asked_of
 from agentos.policy import parse_capability
 
@@ -37,7 +39,7 @@ def decide(core: Core, ask: int, answer: Answer) -> tuple[AskRecord, list[int], 
     _check_value(core, record, answer)
     changes: list[Change] = []
     core.asks.check(ask, answer)
-    data = {"verdict": answer.verdict, "by": answer.by}
+    data: dict[str, Any] = {"verdict": answer.verdict, "by": answer.by}
     settled = [ask]
     if answer.scope != "once":
         process = core.processes.find(record.pid)
@@ -85,7 +87,7 @@ def _check_value(core: Core, record: AskRecord, answer: Answer) -> None:
 def _settle_covered(core: Core, grant: StandingRecord, changes: list[Change]) -> list[int]:
     """Decide the pending asks that a new grant covers. One without an offer was asked for more than one rule, and stays."""
     now = core.clock.now()
-    answer = Answer("approve", grant.by, f"covered by ask {grant.ask}", at=now)
+    answer = Answer("approve", grant.by, f"{COVERED}{grant.ask}", at=now)
     settled: list[int] = []
     for record in core.asks:
         process = core.processes.get(record.pid)
@@ -125,4 +127,5 @@ def _review(core: Core) -> None:
         except Denied as error:
             changes: list[Change] = []
             core.asks.reopen(record, changes)
-            core.note(record.pid, "refused", {"verdict": answer.verdict, "by": answer.by, "why": error.message}, changes, ask=record.ask)
+            data = {"verdict": answer.verdict, "by": answer.by, "why": error.message}
+            core.note(record.pid, "refused", data, changes, ask=record.ask)

@@ -31,6 +31,8 @@ __all__ = ["Answer", "Ask", "AskTable", "Standing", "admits", "batch_of", "durat
 KINDS = ("approval", "question", "unknown_outcome", "capability", "widening")
 SCOPES = ("once", "process", "tree", "image", "project")
 """How far an approval reaches, the narrowest first. A duration reaches as far as `tree`, for that long."""
+COVERED = "covered by ask "
+"""Begins the scope of an answer that a standing grant gave; the number of the ask it was given with follows."""
 IRREVERSIBLE = frozenset({"once", "keyed"})
 """Effect classes that nothing takes back."""
 

@@ -40,7 +40,7 @@ class CapTable:
     def __init__(self, first: int = 1) -> None:
         self._live: dict[int, Cap] = {}
         self._next = first
-        self.dormant: dict[int, CapRecord] = {}  # for ops of devices that are not mounted: they cover nothing, and can be revoked
+        self.dormant: dict[int, CapRecord] = {}  # of devices that are not mounted: they cover nothing, and can be revoked
         self.plans: dict[tuple[Any, ...], list[Any]] = {}  # of `agentos.kernel.grant`
         self._now = 0.0  # the latest time at which something was decided: what had expired then has expired
 
@@ -92,9 +92,7 @@ class CapTable:
         if wanted.ttl_s:
             expires = min(expires, now + wanted.ttl_s) if expires else now + wanted.ttl_s
         assert record.uses_left < 0 or uses >= 0, "counted uses never become uncounted"
-        return self._make(
-            to, spec, parent, changes, uses=uses, expires=expires, depth=depth, origin=str(parent.holder.pid)
-        )
+        return self._make(to, spec, parent, changes, uses=uses, expires=expires, depth=depth, origin=str(parent.holder.pid))
 
     def _carve(self, parent: Cap, wanted: CapSpec, changes: list[Change], now: float) -> None:
         refused = uses_refusal(parent, wanted, now)
@@ -227,7 +225,7 @@ class CapTable:
         held = [cap.record.text for cap in process.by_op.get(op.name, ())][:3]
         what = resources[0].text[:200]
         hint = f"it holds `{'`, `'.join(held)}`" if held else f"it holds no capability for `{op.name}`"
-        fields = {"pid": process.pid, "op": op.name, "resource": what}
+        fields: dict[str, Any] = {"pid": process.pid, "op": op.name, "resource": what}
         request = draft_request(op, resources, args)
         if request is not None:
             fields["request"] = request
@@ -235,6 +233,20 @@ class CapTable:
         return Denied("capability", f"process {process.pid} may not `{op.name}` `{what}`", hint=hint, **fields)
 
     # --- using and ending ---------------------------------------------------------------------------------------------------
+
+    def use_all(self, caps: Sequence[Cap], changes: list[Change]) -> None:
+        """Take one use of each capability that a call needs, or of none.
+
+        Raises:
+            Denied: as `use`.
+        """
+        for at, cap in enumerate(caps):
+            try:
+                self.use(cap, changes)
+            except Denied:
+                for taken in caps[:at]:
+                    self.return_use(taken, changes)
+                raise
 
     def use(self, cap: Cap, changes: list[Change]) -> None:
         """Take one use, where uses are counted.
@@ -389,7 +401,9 @@ def depth_left(cap: Cap, wanted: CapSpec, to: AgentProcess | None) -> int:
     """
     mine, holder = cap.record.depth, cap.holder
     if mine == 0:
-        raise Denied("capability", f"capability {cap.cap} may not be passed on (depth 0)", hint="its giver can derive it", cap=cap.cap)
+        raise Denied(
+            "capability", f"capability {cap.cap} may not be passed on (depth 0)", hint="its giver can derive it", cap=cap.cap
+        )
     if mine < 0 and not (to is None or to.parent is holder or to is holder or holder.is_ancestor_of(to)):
         raise Denied(
             "capability",

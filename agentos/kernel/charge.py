@@ -25,12 +25,12 @@ _HASH_BYTES: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """What one call takes from one counter, and at which moment of its window."""
+    """What one call takes from one counter, and at which moment of its window (None: an earlier kernel knew)."""
 
     charge: Charge
     counter: Counter
     units: int
-    moment: int
+    moment: int | None
 
     @property
     def reserved(self) -> int:

@@ -29,6 +29,7 @@ from agentos.kernel.message import MailTable
 from agentos.kernel.process import AgentProcess, OpenCall, ProcessTable
 from agentos.kernel.quota import QuotaTable
 from agentos.kernel.scheduler import Scheduler
+from agentos.kernel.secret import Vault
 from agentos.kernel.slots import Slots
 from agentos.kernel.standing import StandingTable
 from agentos.kernel.timer import TimerTable
@@ -75,6 +76,7 @@ class Core:
         self.caps = CapTable(store.max_key(CapRecord) + 1)
         self.asks = AskTable(store.max_key(AskRecord) + 1)
         self.standing = StandingTable(ops, store.max_key(StandingRecord) + 1)
+        self.secrets = Vault()
         self.people: People | None = None  # who may answer; None = whoever reaches the API
         self.mail = MailTable(store.max_key(MessageRecord) + 1)
         self._next_pid = store.max_key(ProcessRecord) + 1

@@ -94,18 +94,16 @@ class Counter:
             self.used += units
         return self._newest
 
-    def take_back(self, units: int, index: int) -> None:
-        """Forget units that were added with `index`, as far as they still count."""
-        there = self._buckets.get(index, 0)
-        if there > units:
-            self._buckets[index] = there - units
-        elif there:
-            del self._buckets[index]
-        self.used -= min(there, units)
-
-    def moment(self, at: float) -> int:
-        """Return what `add` returned at the time `at`, unless the clock had gone back: then nothing newer is taken back for it."""
-        return self._index(at) if self._window_us else 0
+    def take_back(self, units: int, moment: int | None) -> None:
+        """Forget units that were added at `moment`, as far as they still count; the oldest ones where nobody knows the moment any more."""
+        for index in (moment,) if moment is not None else tuple(self._buckets):
+            taken = min(self._buckets.get(index, 0), units)
+            if taken:
+                self._buckets[index] -= taken
+                self.used -= taken
+                units -= taken
+                if not self._buckets[index]:
+                    del self._buckets[index]
 
     def free_at(self, units: int) -> float | None:
         """Return when at most `units` of what counts now will still count, in seconds since the epoch; None when never."""

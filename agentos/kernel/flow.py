@@ -4,7 +4,7 @@
     label of a result         what the device, the carried labels and the layers' label statements say about each of its fields
     history                   counters of the task, in `kernel.quota`
 
-After a reopen the index is read again from the process's own rows, newest first, when it is first needed.
+After a reopen the index is read again from the process's own rows, the newest ones, when it is first needed.
 
 INVARIANT labels-join: the label of a result is the join over its fields; a field is trusted only when its device or an endorsing
 layer says so, and never when it carries the mark of an untrusted source itself.
@@ -154,7 +154,7 @@ class ProcessFlow:
     def _read_rows(self, index: Provenance) -> None:
         record = self._process.record
         store = self._core.store
-        spans = [(record.pid, None)]
+        spans: list[tuple[int, int | None]] = [(record.pid, None)]
         if record.fork_pid:
             spans.insert(0, (record.fork_pid, record.fork_seq))
         for pid, upto in spans:

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from agentos.abi.codec import decode
+from agentos.abi.labels import names
 from agentos.abi.records import AccountRecord, ProcessRecord
 from agentos.abi.values import ErrorData, Exit, ProcessInfo
 from agentos.kernel.process import AgentProcess
@@ -40,7 +41,7 @@ def _build(
         pid=record.pid, ppid=record.ppid, name=record.name, image=record.image, digest=record.image_digest, state=state,
         waiting_on=waiting_on, goal=decode(record.goal) if record.goal else None, usage=usage, budget=dict(budget),
         created=record.created, exit=exit_from(record) if record.exit else None, tree=record.tree, program=record.program,
-        weight=record.weight,
+        weight=record.weight, labels=tuple(names(record.label)),
     )  # fmt: skip
 
 

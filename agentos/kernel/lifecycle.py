@@ -289,7 +289,7 @@ def _end_standing(core: Core, process: AgentProcess, changes: list[Change]) -> N
     tree = process.record.tree
     if not (core.standing.is_for_tree(tree) or core.quotas.is_for_tree(tree)):
         return
-    if not any(other.record.tree == tree for other in core.processes if other is not process):
+    if core.processes.is_last_of_tree(process):
         core.standing.end_tree(tree, changes)
         core.quotas.end_tree(tree, changes)
 

@@ -64,7 +64,10 @@ class People:
             if all(self._covers_version(by, ask, version, process) for version in versions):
                 return
         raise Denied(
-            "human", f"`{by[:100]}` may not answer this ask", hint="somebody who holds a right that covers it has to", ask=ask.ask
+            "human",
+            f"`{by[:100]}` may not answer this ask",
+            hint="somebody who holds a right that covers it has to",
+            ask=ask.ask,
         )
 
     def may_allow(self, by: str, op: Op, resources: tuple[Resource, ...], args: Mapping[str, Any]) -> bool:

@@ -233,6 +233,11 @@ class ProcessTable:
             raise Invalid("state", f"process {pid} is not alive", hint="`agentos ps --all` lists ended processes too", pid=pid)
         return process
 
+    def is_last_of_tree(self, process: AgentProcess) -> bool:
+        """Say whether no other process of its tree lives."""
+        tree = process.record.tree
+        return not any(other.record.tree == tree and other is not process for other in self._live.values())
+
     def __iter__(self) -> Iterator[AgentProcess]:
         """Iterate over the living in order of birth."""
         return iter(list(self._live.values()))

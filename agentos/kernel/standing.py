@@ -124,7 +124,8 @@ def asked_of(record: AskRecord, process: AgentProcess, table: OpTable) -> Asked 
 
 def grant_of(ask: AskRecord, process: ProcessRecord, answer: Answer, standing: int) -> StandingRecord:
     """Return the grant that an answer with a scope beyond ``once`` makes. The answer fits the ask."""
-    assert ask.offer and answer.scope != "once", "an answer with a scope fits an ask with an offer"
+    assert ask.offer, "an answer with a scope fits an ask with an offer"
+    assert answer.scope != "once", "an answer for one call makes no grant"
     seconds = duration_of(answer.scope)
     holders = {"process": str(process.pid), "tree": str(process.tree), "image": process.image_digest, "project": ""}
     bound = seconds if seconds is not None else duration_of(ask.remember)

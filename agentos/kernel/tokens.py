@@ -274,7 +274,7 @@ def _begins(text: str, at: int) -> bool:
 
 
 def _ends(text: str, at: int, last: str) -> bool:
-    tail = text[at : at + 2 * _PEELS_MAX + 3].split(None, 1)[0] if at < len(text) and not text[at].isspace() else ""
+    tail = text[at : at + 2 * _PEELS_MAX + 1].split(None, 1)[0] if at < len(text) and not text[at].isspace() else ""
     token = last + tail
     for _ in range(_PEELS_MAX + 1):
         if len(token) <= len(last):

@@ -3,7 +3,7 @@
     from the call      an argument (``path``), a field of one (``args.user``), its measures (``body.length``, ``body.links``), what
                        follows from them (``size``)
     from the flow      ``flow.level``, ``flow.integrity``, ``flow.readers``; of an argument ``to.level``, ``to.integrity``
-    from the kernel    ``proc.pid``, ``proc.depth``, ``proc.image``, ``proc.name``, ``proc.mode``, ``overlay``: handed in as `facts`
+    from the kernel    ``proc.pid``, ``proc.image``, ``proc.mode``, ``proc.goal``, ``overlay`` and other FACTS: handed in as `facts`
     from the device    late attributes (``resolved``, ``dest_ip``): handed in with facts or arguments on the second pass
 
 A value that is not there, or null, is None: tests on it are unknown. So is every test on labels where no flow is handed in.
@@ -143,10 +143,7 @@ def attribute_of(op: Op, name: str, at: At) -> Attribute:
         hint, derive = op.derived[name]
         return Attribute(name, type_of(hint), _derived(name, derive), of="derived")
     if name in op.late:
-        kind = type_of(op.late[name])
-        return Attribute(
-            name, kind, lambda args, facts: facts[name] if name in facts else args.get(name), late=True, of="device"
-        )
+        return Attribute(name, type_of(op.late[name]), _late(name), late=True, of="device")
     if name in FACTS:
         return Attribute(name, FACTS[name], lambda args, facts: facts.get(name), of="process")
     known = known_attributes(op)
@@ -168,14 +165,25 @@ def _of_flow(name: str) -> Attribute:
     return Attribute(name, FLOW[name], get, of="flow")
 
 
+def _is_of_kernel(name: str) -> bool:
+    """Say whether the kernel hands in a fact of this name with every call, so that it says nothing about the op's own attribute."""
+    return name in FACTS or name == "flow"
+
+
 def _derived(name: str, derive: Callable[[dict[str, Any]], Any]) -> Get:
-    """Return how a derived attribute is found: a fact of its name stands for it, unless the kernel says that about every call."""
+    """Return how a derived attribute is found: a fact of its name stands for it."""
 
     def get(args: Mapping[str, Any], facts: Mapping[str, Any]) -> Any:
-        given = None if name in FACTS else facts.get(name)
+        given = facts.get(name)
         return derive(typing.cast("dict[str, Any]", args)) if given is None else given
 
-    return get
+    return (lambda args, facts: derive(typing.cast("dict[str, Any]", args))) if _is_of_kernel(name) else get
+
+
+def _late(name: str) -> Get:
+    if _is_of_kernel(name):
+        return lambda args, facts: args.get(name)
+    return lambda args, facts: facts[name] if name in facts else args.get(name)
 
 
 def _argument(op: Op, name: str, root: str, rest: list[str], at: At) -> Attribute:

@@ -110,7 +110,11 @@ def _tokens(text: str, start: int, end: int) -> list[Token]:
     before = text[:start]
     lines, lead = before.count("\n"), start - (before.rfind("\n") + 1)
     return [
-        replace(token, at=At(token.at.line + lines, token.at.col + (lead if token.at.line == 1 else 0)), value=_moved(token, lines, lead))
+        replace(
+            token,
+            at=At(token.at.line + lines, token.at.col + (lead if token.at.line == 1 else 0)),
+            value=_moved(token, lines, lead),
+        )
         for token in tokenize(text[start:end])
     ]
 

@@ -84,7 +84,7 @@ class Stack:
     def labels(self) -> Labels:
         """What the layers' label statements say, by source."""
         if self._labels is None:
-            self._labels = Labels(self.layers, self.endorsing)
+            self._labels = Labels([layer.labels for layer in self.layers], self.endorsing)
         return self._labels
 
     def decide(

@@ -109,7 +109,9 @@ def _bounds(name: str, value: float | Decimal, *, is_rounded: bool) -> Iterator[
 
 
 def _digits(value: float | Decimal) -> str:
-    return str(value) if isinstance(value, int) else format(Decimal(repr(value)) if isinstance(value, float) else value, "f")
+    if value == int(value):
+        return str(int(value))
+    return format(Decimal(repr(value)) if isinstance(value, float) else value, "f")
 
 
 def _hashable(value: Any) -> Any:

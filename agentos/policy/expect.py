@@ -38,18 +38,24 @@ def check_expect(expect: Expect, layer: Layer, table: OpTable) -> None:
             "E018", f"`expect` needs one op, `{expect.op.text}` names several", expect.op.at, hint="write one line per op"
         )
     op, stack = ops[0], Stack([layer])
-    args, facts = _values(expect, op, ExpectedFlow(stack.labels, table))
+    flow = ExpectedFlow(stack.labels, table)
+    args, facts, said = _values(expect, op, flow)
     resources = _resources(expect, op, args)
+    for root, word, value in said:
+        flow.say_of(args.get(root), word, value)
     verdict = stack.decide(op, resources, args, facts, late=[name for name in op.late if name in facts])
     if verdict.outcome != expect.outcome:
         by = verdict.rule.rpartition(":")[2]
-        said = "no rule applies to it" if by == "default" else f"line {by} says {verdict.outcome}"
+        why = "no rule applies to it" if by == "default" else f"line {by} says {verdict.outcome}"
         shown = f"{op.name} `{resources[0].text}`"
         hint = "run `policy explain` on the call, then change the rule or the expectation"
-        raise Refusal("E018", f"expected {expect.outcome} for {shown}, got {verdict.outcome}: {said}", expect.at, hint=hint)
+        raise Refusal("E018", f"expected {expect.outcome} for {shown}, got {verdict.outcome}: {why}", expect.at, hint=hint)
 
 
-def _values(expect: Expect, op: Op, flow: ExpectedFlow) -> tuple[dict[str, Any], dict[str, Any]]:
+def _values(
+    expect: Expect, op: Op, flow: ExpectedFlow
+) -> tuple[dict[str, Any], dict[str, Any], list[tuple[str, str, Literal]]]:
+    """Return arguments, facts, and what is said of arguments: (argument, word, value)."""
     args: dict[str, Any] = dict(op.defaults)
     facts: dict[str, Any] = {"flow": flow}
     said: list[tuple[str, str, Literal]] = []
@@ -63,9 +69,7 @@ def _values(expect: Expect, op: Op, flow: ExpectedFlow) -> tuple[dict[str, Any],
             args[name] = _fitting(value, attribute_of(op, name, expect.at).type.kind, expect)
         else:
             facts[name] = _fact(name, value, op, expect)
-    for root, word, value in said:
-        flow.say_of(args.get(root), word, value)
-    return args, facts
+    return args, facts, said
 
 
 def _fact(name: str, value: Literal | tuple[Literal, ...], op: Op, expect: Expect) -> Any:

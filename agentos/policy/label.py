@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from agentos.abi.labels import LEVELS, UNTRUSTED, parse
 from agentos.abi.op import OpTable
@@ -25,9 +25,6 @@ from agentos.policy.pattern import Pattern, compile_pattern
 from agentos.policy.problems import Refusal, did_you_mean
 from agentos.policy.syntax import From, Label
 from agentos.policy.unparse import label_text
-
-if TYPE_CHECKING:
-    from agentos.policy.layer import Layer
 
 __all__ = ["CheckedLabel", "Labels", "check_label"]
 
@@ -119,6 +116,10 @@ def _compiled(text: str) -> list[Pattern]:
 class Labels:
     """The label statements of a stack.
 
+    Args:
+        layers: The statements of each layer.
+        endorsing: How many of the layers, from the first, may call a result trusted.
+
     Attributes:
         prompt: Label bits of what the goal and messages of the host say.
         human: Label bits of what people answer.
@@ -126,14 +127,14 @@ class Labels:
 
     __slots__ = ("_namespaces", "_patterns", "_results", "human", "prompt")
 
-    def __init__(self, layers: Sequence[Layer], endorsing: int) -> None:
+    def __init__(self, layers: Sequence[Sequence[CheckedLabel]], endorsing: int) -> None:
         self.prompt = 0
         self.human = 0
         self._results: dict[str, list[tuple[CheckedLabel, int, bool]]] = {}
         self._namespaces: list[tuple[str, int]] = []
         self._patterns: list[tuple[Pattern, int]] = []
-        for number, layer in enumerate(layers):
-            for checked in layer.labels:
+        for number, statements in enumerate(layers):
+            for checked in statements:
                 self._add(checked, may_endorse=number < endorsing)
 
     def _add(self, checked: CheckedLabel, *, may_endorse: bool) -> None:

@@ -211,7 +211,7 @@ def _numeric(values: Iterable[Any]) -> bool:
 
 def _number(value: Any, *, up: bool) -> str | None:
     """Return a number as the language writes it; one that it cannot write exactly is rounded, so that it still bounds `value`."""
-    text = format(Decimal(str(value)), "f")
+    text = str(int(value)) if value == int(value) else format(Decimal(str(value)), "f")
     written: int | float = float(text) if "." in text else int(text)
     if written != value:
         text = str(math.ceil(value) if up else math.floor(value))
@@ -247,8 +247,14 @@ def expectation(call: Recorded, draft: Draft | None) -> str:
         value = op.derived[name][1](dict(call.args)) if name in op.derived else call.args.get(name)
         if value is None or (name in op.defaults and op.defaults[name] == value):
             continue
-        shown = _literal(value[0] if isinstance(value, list) and len(value) == 1 else value)
+        shown = _listed(value) if isinstance(value, list | tuple) else _literal(value)
         if shown is None and draft is not None:
             return ""
         settings += [f"{name}={shown}"] if shown is not None else []
     return " ".join(["expect", call.outcome, op.name, quoted(resource.text), *settings])
+
+
+def _listed(values: Sequence[Any]) -> str | None:
+    shown = [_literal(value) for value in values]
+    texts = [text for text in shown if text is not None]
+    return f"[{', '.join(texts)}]" if texts and len(texts) == len(shown) else None

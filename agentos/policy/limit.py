@@ -84,11 +84,14 @@ class BoundLimit:
         """Return what a call charges, None where the limit is not about it."""
         if not self.scope.holds(resources, args, facts):
             return None
-        charge = self.charge
-        if self.amount is not None:
-            given = _amount(self.amount(args, facts))
-            charge = replace(charge, amount=_beyond(charge.amount_max) if given is None else given)
-        return charge if self.by is None else replace(charge, by=canonical_text(self.by(args, facts)))
+        fixed = self.charge
+        if self.amount is None and self.by is None:
+            return fixed
+        given = fixed.amount if self.amount is None else _amount(self.amount(args, facts))
+        amount = _beyond(fixed.amount_max) if given is None else given
+        by = "" if self.by is None else canonical_text(self.by(args, facts))
+        per, window_s = fixed.per, fixed.window_s
+        return Charge(fixed.key, fixed.where, amount, fixed.amount_max, per, window_s, by, fixed.of, fixed.text)
 
 
 def _amount_of(limit: Limit, op: Op) -> tuple[Get | None, str]:
@@ -171,14 +174,14 @@ def _check_by(limit: Limit, op: Op) -> None:
 
 
 def canonical_text(value: Any) -> str:
-    """Return the one text of a value that splits a limit: numbers by value, empty where it is missing."""
+    """Return the one text of a value that splits a limit: numbers by value, empty where it is missing or not one value."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float | Decimal):
         return _number_text(value)
-    return value if isinstance(value, str) else repr(value)
+    return value if isinstance(value, str) else ""
 
 
 def _number_text(value: int | float | Decimal) -> str:

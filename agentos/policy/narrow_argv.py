@@ -46,7 +46,9 @@ def commands(patterns: Sequence[Argv], states_max: int) -> list[tuple[str, ...]]
     return list(dict.fromkeys(found))
 
 
-def _explored(patterns: Sequence[Argv], base: Node, machine: _Plain | _Carried | None, states_max: int) -> list[tuple[str, ...]] | None:
+def _explored(
+    patterns: Sequence[Argv], base: Node, machine: _Plain | _Carried | None, states_max: int
+) -> list[tuple[str, ...]] | None:
     automaton = Automaton(base, nice=_NICE)
     for tokens in dict.fromkeys(pattern.tokens for pattern in patterns):
         automaton.add(glob_node(tokens, _END))
@@ -110,13 +112,13 @@ class _Carried:
         return (None, None)
 
     def step(self, state: Hashable, char: str) -> Hashable:
-        carrier, token = state  # type: ignore[misc]
+        carrier, token = _parted(state)
         if char == _END:
             return (self._carrier(carrier, token), "")
         return (carrier, None if token is None else self._kept(token + char))
 
     def label(self, state: Hashable) -> Hashable:
-        carrier, token = state  # type: ignore[misc]
+        carrier, token = _parted(state)
         return (self._carrier(carrier, token), token is None)
 
     def _carrier(self, carrier: str | None, token: str | None) -> str | None:
@@ -134,3 +136,9 @@ class _Carried:
         if not token.startswith("-") or token.startswith("--"):
             return _CUT
         return f"-{_CUT}{next((char for char in token[1:] if char != _CUT and _carries(self._name, f'-{char}')), '')}"
+
+
+def _parted(state: Hashable) -> tuple[str | None, str | None]:
+    assert isinstance(state, tuple)
+    carrier, token = state
+    return carrier, token

@@ -14,6 +14,7 @@ Source: M. O. Rabin, D. Scott, Finite Automata and Their Decision Problems, 1959
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Final, Protocol
 
@@ -80,10 +81,8 @@ def _item_node(item: Segment | Deep, separator: str) -> Node:
     wild = excluding(separator + item.barred)
     if item.matches_any:
         return Chain((spelled(separator), many(wild, 1)))
-    parts: list[Node] = [spelled(separator)]
-    for part in item.parts:
-        parts.append(many(wild) if part is STAR else wild if part is ONE else spelled(str(part)))
-    return Chain(tuple(parts))
+    parts = (many(wild) if part is STAR else wild if part is ONE else spelled(str(part)) for part in item.parts)
+    return Chain((spelled(separator), *parts))
 
 
 class Automaton:
@@ -161,7 +160,7 @@ class Automaton:
                     else:
                         wide.setdefault((low, high), []).append(target)
         bounds = sorted({bound for low, high in wide for bound in (low, high + 1)})
-        for first, after in zip(bounds, bounds[1:], strict=False):
+        for first, after in itertools.pairwise(bounds):
             inside = [target for (low, high), wides in wide.items() if low <= first and after - 1 <= high for target in wides]
             code = self._pick(first, after - 1, singles) if inside else None
             if code is not None:
@@ -194,7 +193,10 @@ class Automaton:
 
     def _step(self, states: frozenset[int], code: int) -> frozenset[int]:
         return self._closed(
-            target for state in states for ranges, target in self._edges[state] if any(low <= code <= high for low, high in ranges)
+            target
+            for state in states
+            for ranges, target in self._edges[state]
+            if any(low <= code <= high for low, high in ranges)
         )
 
     def _closed(self, states: Iterable[int]) -> frozenset[int]:

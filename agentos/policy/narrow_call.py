@@ -7,7 +7,7 @@ together as the op would do it; what still tells the two layers apart then is a 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import unquote
@@ -17,6 +17,7 @@ from agentos.abi.resource import Resource, Template
 from agentos.errors import Invalid
 from agentos.policy.attributes import Type, type_of
 from agentos.policy.decide import Stack
+from agentos.policy.flow import Origin
 from agentos.policy.narrow_flow import Supposed
 from agentos.policy.narrow_probe import Key
 from agentos.policy.narrow_text import Text
@@ -67,6 +68,7 @@ class Witness:
         old: What the old layer says: deny, ask or allow, with the scope of answers where that differs.
         new: What the new layer says.
         note: What else tells them apart: an obligation, a limit, a label.
+        shown: The arguments that `text` shows: those that are neither defaults nor in the resource.
     """
 
     op: str
@@ -78,13 +80,14 @@ class Witness:
     old: str
     new: str
     note: str = ""
+    shown: tuple[str, ...] = ()
 
     def text(self) -> str:
         """Return the call as a person reads it, on one line."""
         if not self.op:
             return self.note
         words = [self.op, *(resource.text[: 4 * _SHOWN_CHARS] for resource in self.resources)]
-        words += [f"{name}={_shown(value)}" for name, value in self.args.items()]
+        words += [f"{name}={_shown(self.args[name])}" for name in self.shown]
         given = "; ".join(self._settings())
         call = " ".join(words) + (f" ({given})" if given else "")
         return f"{call}: {self.old} before, {self.new} after" + (f"; {self.note}" if self.note else "")
@@ -105,7 +108,13 @@ class Pair:
         self._stacks = (old, new)
 
     def say(
-        self, resources: tuple[Resource, ...], args: dict[str, Any], facts: Mapping[str, Any], late: frozenset[str], *, own: bool
+        self,
+        resources: tuple[Resource, ...],
+        args: dict[str, Any],
+        facts: Mapping[str, Any],
+        late: frozenset[str],
+        *,
+        own: bool,
     ) -> tuple[Said, Said]:
         """Return what each says about a call."""
         said = []
@@ -147,9 +156,19 @@ def facts_of(sample: Sample, origins: bool = True) -> tuple[dict[str, Any], froz
     if flow is None or flow.value is not UNKNOWN:
         known = [pair for option in sample.options.values() for pair in option.origins]
         by_object = {id(value): origin for value, origin in known} if origins else {}
-        by_value = {(type(_plain(value)).__name__, _plain(value)): origin for value, origin in known if not isinstance(value, list | dict)}
-        facts["flow"] = Supposed(flow.value if flow else 0, by_object, history, {} if origins else by_value)
+        facts["flow"] = Supposed(flow.value if flow else 0, by_object, history, {} if origins else _by_value(known))
     return facts, frozenset(late)
+
+
+def _by_value(known: Iterable[tuple[Any, Origin]]) -> dict[tuple[str, Any], Origin]:
+    """Return origins as a kernel knows them, by value; what was supposed of a list or object, its parts have."""
+    found: dict[tuple[str, Any], Origin] = {}
+    for value, origin in sorted(known, key=lambda pair: isinstance(pair[0], list | dict)):
+        parts = value if isinstance(value, list) else list(value.values()) if isinstance(value, dict) else [value]
+        for part in map(_plain, parts):
+            if not isinstance(part, list | dict):
+                found.setdefault((type(part).__name__, part), origin)
+    return found
 
 
 def witness_of(pair: Pair, sample: Sample, *, reverse: bool) -> Witness | None:
@@ -173,8 +192,15 @@ def witness_of(pair: Pair, sample: Sample, *, reverse: bool) -> Witness | None:
         reason = freer(new, old) if reverse else freer(old, new)
         if reason is not None:
             note = "" if reason in ("outcome", "scope") else reason
-            return Witness(op.name, resources, args, facts, late, own, str(old), str(new), note)
+            return Witness(op.name, resources, args, facts, late, own, str(old), str(new), note, _telling(op, args))
     return None
+
+
+def _telling(op: Op, args: Mapping[str, Any]) -> tuple[str, ...]:
+    fields = {name for template in op.resources for name in template.fields}
+    return tuple(
+        name for name in op.arg_names if name not in fields and (name not in op.defaults or args[name] != op.defaults[name])
+    )
 
 
 # --- drafts of arguments ----------------------------------------------------------------------------------------------------
@@ -203,7 +229,9 @@ def _named_by(op: Op, template: Template, resource: Resource) -> dict[str, Any]:
         return {template.field: list(resource.value)}
     pattern = re.escape(template.text)
     for name in template.fields:
-        pattern = pattern.replace(re.escape(f"{{{name}:path}}"), f"(?P<{name}>.+)").replace(re.escape(f"{{{name}}}"), f"(?P<{name}>[^/]+)")
+        pattern = pattern.replace(re.escape(f"{{{name}:path}}"), f"(?P<{name}>.+)").replace(
+            re.escape(f"{{{name}}}"), f"(?P<{name}>[^/]+)"
+        )
     found = re.fullmatch(pattern, resource.text, re.DOTALL)
     return {} if found is None else {name: unquote(text) for name, text in found.groupdict().items()}
 
@@ -225,7 +253,11 @@ def _sized(op: Op, draft: dict[str, Any], sample: Sample) -> Iterator[dict[str, 
     for size in sizes:
         if isinstance(size, int | float) and not isinstance(size, bool) and 0 <= size <= _CHARS_MAX:
             for name in op.arg_names:
-                if name not in tested | fields and type_of(op.hints[name]).kind == "text" and not type_of(op.hints[name]).choices:
+                if (
+                    name not in tested | fields
+                    and type_of(op.hints[name]).kind == "text"
+                    and not type_of(op.hints[name]).choices
+                ):
                     yield {**draft, name: "x" * int(size)}
 
 
@@ -259,5 +291,3 @@ def _plain(value: Any) -> Any:
 def _shown(value: Any) -> str:
     text = value if isinstance(value, str) else repr(value)
     return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}... ({len(text)} characters)"
-
-

@@ -71,6 +71,9 @@ class Supposed:
         """Iterate over what a person should know about the call: its label and history."""
         if self.label:
             yield f"the call is {', '.join(names(self.label))}"
+        for (_, value), origin in self._plain.items():
+            label = f", {' '.join(names(origin.label))}" if origin.label else ""
+            yield f"`{value}` comes from {' and '.join(sorted(origin.sources)) or 'nowhere known'}{label}"
         for name, value in self._history.items():
             verb, _, subject = name.partition(" ")
             yield f"{verb}({subject}) is {str(value).lower() if isinstance(value, bool) else f'{value:g}'}"
@@ -93,8 +96,5 @@ def origins_of(probes: Sequence[Probe], findings: Findings) -> list[Origin]:
 def _sources(probe: Probe) -> list[str]:
     if not isinstance(probe.leaf, Test) or probe.leaf.verb != "from":
         return []
-    found: list[str] = []
-    for value in probe.leaf.values:
-        if isinstance(value, From) and value.kind != "set":
-            found.append(f"result({value.name}).{_ANY_FIELD}" if value.field == "*" else value.text)
-    return found
+    sources = [value for value in probe.leaf.values if isinstance(value, From) and value.kind != "set"]
+    return [f"result({source.name}).{_ANY_FIELD}" if source.field == "*" else source.text for source in sources]

@@ -22,7 +22,7 @@ from agentos.policy.origin import leaves_of
 from agentos.policy.syntax import Aggregate, Expr, From, PatternRef, Test
 from agentos.policy.unparse import expr_text
 
-__all__ = ["Key", "Place", "Probe", "Root", "probes_of", "rule_exprs"]
+__all__ = ["Key", "Place", "Probe", "Root", "expr_key", "probes_of", "rule_exprs"]
 
 Place = Literal["argument", "derived", "device", "process", "flow", "history"]
 Key = tuple[Place, str]
@@ -65,6 +65,12 @@ def rule_exprs(rule: BoundRule) -> Iterator[Expr]:
             yield expr
 
 
+def expr_key(expr: Expr, sets: Sets) -> tuple[Any, ...]:
+    """Return what is equal for expressions that mean the same: the text, and the sets it names."""
+    named = sorted({name for leaf in leaves_of(expr) for name in _sets_in(leaf)})
+    return (expr_text(expr), tuple((name, sets[name]) for name in named))
+
+
 class _Probes:
     """Numbers every different test once."""
 
@@ -95,7 +101,13 @@ class _Probes:
         root, *path = leaf.attr.split(".")
         if attribute.of == "argument":
             return Probe(leaf, sets, condition, attribute, ("argument", root), tuple(path), "")
-        if attribute.of in ("flow", "derived") and path and path[-1] in _MEASURES and leaf.attr not in self._op.derived and root != "flow":
+        if (
+            attribute.of in ("flow", "derived")
+            and path
+            and path[-1] in _MEASURES
+            and leaf.attr not in self._op.derived
+            and root != "flow"
+        ):
             return Probe(leaf, sets, condition, attribute, ("argument", root), tuple(path[:-1]), path[-1])
         place: Place = attribute.of
         return Probe(leaf, sets, condition, attribute, (place, "" if place == "flow" else leaf.attr), (), "")

@@ -9,6 +9,7 @@ INVARIANT combinations-are-complete: a combination of answers that no value here
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -79,7 +80,9 @@ def texts(asked: Asked, findings: Findings, states_max: int) -> list[str]:
         found += _addresses(asked)
     if asked.links:
         findings.exact = findings.exact and not (asked.globs or asked.expressions)
-        found += [_LINK * int(count) for count in numbers(asked.links, is_whole=True) if 0 <= count <= TEXT_CHARS_MAX // len(_LINK)]
+        found += [
+            _LINK * int(count) for count in numbers(asked.links, is_whole=True) if 0 <= count <= TEXT_CHARS_MAX // len(_LINK)
+        ]
     if asked.lengths:
         counts = [int(count) for count in numbers(asked.lengths, is_whole=True) if count >= 0]
         found += [Text(text, count) for text in list(found) if text not in asked.whole for count in counts]
@@ -138,7 +141,7 @@ def numbers(constants: Iterable[float], *, is_whole: bool, bounds: Sequence[tupl
         found += [below - 1, below, above, above + 1]
         found += [] if is_whole else [constant, math.nextafter(constant, -math.inf), math.nextafter(constant, math.inf)]
     if not is_whole:
-        found += [low + (high - low) / 2 for low, high in zip(known, known[1:], strict=False)] + [math.nan]
+        found += [low + (high - low) / 2 for low, high in itertools.pairwise(known)] + [math.nan]
     return [value for value in dict.fromkeys(found) if all(_is_within(value, word, bound) for word, bound in bounds)]
 
 

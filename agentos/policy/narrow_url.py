@@ -68,7 +68,9 @@ def _origins(every: Sequence[UrlParts]) -> dict[frozenset[int], tuple[str, int]]
         spare = next(port for port in range(_SPARE_PORT, 2 * _SPARE_PORT) if port not in ports)
         for port in dict.fromkeys([_DEFAULT_PORTS.get(scheme, spare), *ports, *_DEFAULT_PORTS.values(), spare]):
             matching = frozenset(
-                number for number, parts in enumerate(every) if parts.scheme in (None, scheme) and parts.ports_of(scheme) in (0, port)
+                number
+                for number, parts in enumerate(every)
+                if parts.scheme in (None, scheme) and parts.ports_of(scheme) in (0, port)
             )
             found.setdefault(matching, (scheme, port))
     return found

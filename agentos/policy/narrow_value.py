@@ -50,7 +50,7 @@ class _Real(float):
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One value of a root, where its parts come from (by object), and what its tests answer, by their number (``later``: not on this pass)."""
+    """One value of a root, where its parts come from (by object), and what its tests answer, by number (``later``: not on this pass)."""
 
     value: Any
     origins: tuple[tuple[Any, Origin], ...] = ()
@@ -70,7 +70,7 @@ class Values:
 
     def options(self, root: Root, given: Sequence[str] | None = None) -> list[Option]:
         """Return the options of a root. `given` are its values where its resource decides them."""
-        place, name = root.key
+        place = root.key[0]
         probes = list(root.probes.values())
         if place == "flow":
             built: Iterable[_Built] = [(label, ()) for label in LABELS] + [(UNKNOWN, ())]
@@ -80,7 +80,9 @@ class Values:
             built = [pair for text in given for pair in self._from_anywhere(Text(text), probes)]
         else:
             built = self._of_type(root)
-        found = [Option(value, origins, self.answers(root, value, origins)) for value, origins in _bounded(built, self.findings)]
+        found = [
+            Option(value, origins, self.answers(root, value, origins)) for value, origins in _bounded(built, self.findings)
+        ]
         if given is not None:
             return found
         return list({tuple(option.answers.items()): option for option in reversed(found)}.values())[::-1]
@@ -109,6 +111,8 @@ class Values:
         if place == "argument":
             if is_optional(hint, self._op.defaults.get(name, ...)):
                 yield None, ()
+        elif place == "derived":
+            self.findings.exact = self.findings.exact and not is_optional(hint)
         elif name not in _SAID:
             yield None, ()
         if place == "device":
@@ -131,7 +135,7 @@ class Values:
         if inside and kind.kind == "list":
             self.findings.exact = False
         elif kind.kind == "list" or (kind.kind == "any" and is_asked and not inside):
-            yield from self._lists(kind.item or kind, tests, here)
+            yield from self._lists(kind.item or kind, _item_hint(hint), tests)
         if kind.kind == "any":
             yield {}, ()
         if kind.kind == "fields" or (kind.kind == "any" and any(path for path, _ in tests)):
@@ -147,7 +151,9 @@ class Values:
             return
         asked, constants = _asked(probes)
         if kind.kind in ("text", "any"):
-            yield from (text if isinstance(text, Text) else Text(text) for text in texts(asked, self.findings, self._states_max))
+            yield from (
+                text if isinstance(text, Text) else Text(text) for text in texts(asked, self.findings, self._states_max)
+            )
         if kind.kind in ("number", "any"):
             is_whole = hint is not None and _is_whole(hint)
             for number in numbers(constants, is_whole=is_whole, bounds=_bounds(hint)):
@@ -160,7 +166,13 @@ class Values:
         if not origins:
             yield value, ()
         for origin in origins:
-            own = Text(str(value), len(value)) if isinstance(value, str) else value if isinstance(value, bool) else type(value)(value)
+            own = (
+                Text(str(value), len(value))
+                if isinstance(value, str)
+                else value
+                if isinstance(value, bool)
+                else type(value)(value)
+            )
             yield own, ((own, origin),)
 
     def _objects(self, kind: Type, tests: Sequence[_TestPath], here: Sequence[Probe], *, inside: bool) -> Iterator[_Built]:
@@ -179,12 +191,13 @@ class Values:
             origins = origins_of(here, self.findings)
             yield from ((copy := dict(made), (*known, (copy, origin))) for origin in origins) if origins else [(made, known)]
 
-    def _lists(self, item: Type, tests: Sequence[_TestPath], here: Sequence[Probe]) -> Iterator[_Built]:
+    def _lists(self, item: Type, hint: Any, tests: Sequence[_TestPath]) -> Iterator[_Built]:
         """Grow lists until none answers differently; a list's own origin is taken to be free of its elements'."""
         on_elements = [(path, probe) for path, probe in tests if isinstance(probe.leaf, Test) and probe.leaf.asked]
-        whole = [probe for probe in here if isinstance(probe.leaf, Test) and not probe.leaf.asked]
-        values = self._values(item, on_elements, None, inside=True)
-        elements: list[_Built] = [*_bounded(values, self.findings), (None, ())]
+        whole = [probe for path, probe in tests if not path and isinstance(probe.leaf, Test) and not probe.leaf.asked]
+        values = self._values(item, on_elements, hint, inside=True)
+        elements: list[_Built] = [*_bounded(values, self.findings)]
+        elements += [(None, ())] if hint is None or is_optional(hint) else []
         elements = _distinct(elements, lambda one: self._answers_of([one[0]], one[1], on_elements))
         known: dict[Any, _Built] = {self._answers_of([], (), on_elements): ([], ())}
         todo = list(known.values())
@@ -198,8 +211,10 @@ class Values:
             if len(todo) > OPTIONS_MAX:
                 self.findings.exact = False
                 break
+        own = origins_of(whole, self.findings)
+        if own:
+            todo = sorted([*todo, ([elements[0][0]], elements[0][1])], key=lambda one: not one[0])  # the origin of a full list can be real
         for made, origins in todo:
-            own = origins_of(whole, self.findings)
             yield from ((copy := list(made), (*origins, (copy, origin))) for origin in own) if own else [(made, origins)]
 
     def _answers_of(self, made: list[Any], origins: Any, tests: Sequence[_TestPath]) -> tuple[bool | None, ...]:
@@ -212,7 +227,9 @@ def _at(probe: Probe, path: tuple[str, ...], made: list[Any], flow: Supposed) ->
     value: Any = made
     for name in reversed(probe.path[: len(probe.path) - len(path)]):
         value = {name: value}
-    return probe.condition({probe.key[1]: value}, {"flow": flow}, frozenset({probe.key[1]}) if probe.key[0] == "device" else frozenset())
+    return probe.condition(
+        {probe.key[1]: value}, {"flow": flow}, frozenset({probe.key[1]}) if probe.key[0] == "device" else frozenset()
+    )
 
 
 def _distinct(built: Iterable[_Built], answers: Callable[[_Built], Any]) -> list[_Built]:
@@ -230,7 +247,9 @@ def _bounded(built: Iterable[_Built], findings: Findings) -> Iterator[_Built]:
 def _histories(probes: Sequence[Probe]) -> list[Any]:
     if any(isinstance(probe.leaf, Aggregate) and probe.leaf.verb == "after" for probe in probes):
         return [False, True]
-    constants = [float(leaf.value.value) for probe in probes if isinstance(leaf := probe.leaf, Aggregate) and leaf.value is not None]
+    constants = [
+        float(leaf.value.value) for probe in probes if isinstance(leaf := probe.leaf, Aggregate) and leaf.value is not None
+    ]
     is_count = any(isinstance(probe.leaf, Aggregate) and probe.leaf.verb == "count" for probe in probes)
     return numbers(constants, is_whole=is_count, bounds=(("ge", 0),))
 
@@ -270,6 +289,15 @@ def is_optional(hint: Any, default: Any = ...) -> bool:
     )
 
 
+def _item_hint(hint: Any) -> Any:
+    """Return the declared type of a list's elements, None where it is not plain."""
+    parts = [part for part in typing.get_args(hint) if part is not type(None)]
+    if typing.get_origin(hint) in (list, set, frozenset):
+        return parts[0]
+    is_wrapped = typing.get_origin(hint) is typing.Annotated or (typing.get_origin(hint) in (typing.Union, types.UnionType) and len(parts) == 1)
+    return _item_hint(parts[0]) if is_wrapped else None
+
+
 def _is_whole(hint: Any) -> bool:
     if typing.get_origin(hint) is typing.Annotated:
         return _is_whole(typing.get_args(hint)[0])
@@ -284,7 +312,9 @@ def _bounds(hint: Any) -> list[tuple[str, float]]:
     """Return what an annotation demands of a number; nothing where several types are possible."""
     parts = [part for part in typing.get_args(hint) if part is not type(None)]
     if typing.get_origin(hint) is typing.Annotated:
-        demands = [(word, getattr(part, word)) for part in parts[1:] for word in ("ge", "gt", "le", "lt") if hasattr(part, word)]
+        demands = [
+            (word, getattr(part, word)) for part in parts[1:] for word in ("ge", "gt", "le", "lt") if hasattr(part, word)
+        ]
         return [*demands, *_bounds(parts[0])]
     is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
     return _bounds(parts[0]) if is_union and len(parts) == 1 else []

@@ -2,9 +2,8 @@
 
     require log, preview for OPS [PATTERNS] [when EXPR]
 
-The registry is closed; the kernel carries each out: `log` (arguments at full length in the log), `redact` (secrets taken out), `label`
-(the result carries the process's label), `sandbox` (only under confinement), `preview` (an ask shows what would change).
-A statement that is in doubt holds: obligations only add up.
+The registry is closed; what each means is the broker's to carry out, and one that cannot be met denies the call. A statement that is in
+doubt holds: obligations only add up.
 """
 
 from __future__ import annotations

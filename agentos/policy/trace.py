@@ -1,17 +1,17 @@
 """A recorded run as the policy room sees it: calls that were decided before and can be decided again.
 
 A trace is a list of audit entries as plain data (`Entry`, or one line of `agentos audit -o jsonl`). What an entry does not hold is
-unknown here: late attributes (``resolved``, ``dest_ip``) are ignored as on the first pass, and no value is grounded. Its labels are the
-call's ``flow`` label; history (`count`, `sum`, `after`) is what the entries before it did.
+unknown here: late attributes (``resolved``, ``dest_ip``) are ignored as on the first pass. Its labels are those of the call; history
+(`count`, `sum`, `after`) is what the entries before it did. Where values came from says an `Origins`; without one nothing is grounded.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 from agentos.abi.labels import parse
 from agentos.abi.op import Op, OpTable
@@ -22,7 +22,7 @@ from agentos.policy.flow import Origin
 from agentos.policy.layer import Layer
 from agentos.policy.verdict import Verdict
 
-__all__ = ["Change", "Recorded", "Skipped", "changed", "read_trace"]
+__all__ = ["Change", "Origins", "Recorded", "Skipped", "changed", "read_trace"]
 
 Wanted = Literal["allow", "ask", "deny"]
 FactsOf = Callable[[int], Mapping[str, Any]]
@@ -31,9 +31,26 @@ _NOT_DECIDED: Final = ("invalid", "denied.budget", "denied.revoked")
 """Codes of calls that ended for another reason than a decision about them."""
 
 
+class Origins(Protocol):
+    """Where the values of a trace came from, as it is read from its beginning."""
+
+    def origin(self, call: Recorded, value: Any, stack: Stack) -> Origin:
+        """Return the origin of a value of `call`, under the label statements of `stack`."""
+
+    def note(self, call: Recorded) -> None:
+        """Take in what `call` returned."""
+
+
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """One call of a trace. `outcome` is what was decided then; `own` says that it was a process's right over itself."""
+    """One call of a trace.
+
+    Attributes:
+        outcome: What was decided then.
+        own: It was a process's right over itself.
+        label: Label bits of the call.
+        result: What it returned, None for nothing.
+    """
 
     seq: int
     pid: int
@@ -43,10 +60,13 @@ class Recorded:
     outcome: Wanted
     facts: Mapping[str, Any]
     own: bool
+    label: int = 0
+    result: Any = None
 
-    def decide(self, stack: Stack) -> Verdict:
+    def decide(self, stack: Stack, origins: Origins | None = None) -> Verdict:
         """Return what `stack` says to the call."""
-        return stack.decide(self.op, self.resources, self.args, self.facts, own=self.own)
+        facts = {**self.facts, "flow": self.facts["flow"].seen(self, stack, origins)}
+        return stack.decide(self.op, self.resources, self.args, facts, own=self.own)
 
     @property
     def resource(self) -> str:
@@ -76,18 +96,23 @@ class Change:
     new_rule: str
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Past:
-    """What a task had done before one call: a `Flow` in which nothing is grounded."""
+    """What a task had done before one call, and where its values came from: a `Flow`."""
 
     label: int
-    admitted: Mapping[str, int] = field(default_factory=dict)
-    sums: Mapping[tuple[str, str], Decimal] = field(default_factory=dict)
-    succeeded: frozenset[str] = frozenset()
+    admitted: Mapping[str, int]
+    sums: Mapping[tuple[str, str], Decimal]
+    succeeded: frozenset[str]
+    origin_of: Callable[[Any], Origin] | None = None
+
+    def seen(self, call: Recorded, stack: Stack, origins: Origins | None) -> _Past:
+        """Return the same past with the origins of `call`'s values under `stack`."""
+        return self if origins is None else replace(self, origin_of=lambda value: origins.origin(call, value, stack))
 
     def origin(self, value: Any) -> Origin:
-        """Return the label of the call, and no source: a trace does not say where a value came from."""
-        return Origin(self.label, frozenset())
+        """Return the origin of a value; one that nothing is known of has the label of the call and no source."""
+        return Origin(self.label, frozenset()) if self.origin_of is None else self.origin_of(value)
 
     def count(self, op: str) -> int:
         """Return how many calls of `op` were admitted before."""
@@ -126,9 +151,8 @@ def read_trace(
         if isinstance(call, Skipped):
             skipped.append(call)
             continue
-        past = _Past(_label(entry), dict(admitted), dict(sums), succeeded)
-        facts = {"proc.pid": call.pid, **facts_of(call.pid), "flow": past}
-        calls.append(Recorded(call.seq, call.pid, call.op, call.resources, call.args, call.outcome, facts, call.own))
+        past = _Past(call.label, dict(admitted), dict(sums), succeeded)
+        calls.append(replace(call, facts={"proc.pid": call.pid, **facts_of(call.pid), "flow": past}))
         if call.outcome != "deny":
             admitted[name] += 1
             _sum(sums, name, call.args)
@@ -165,7 +189,7 @@ def _call(entry: Mapping[str, Any], seq: int, name: str, table: OpTable) -> Reco
     except Invalid as error:
         return Skipped(seq, name, error.message)
     own = op.is_self_right(args, pid)
-    return Recorded(seq, pid, op, resources, args, _wanted(entry), {}, own)
+    return Recorded(seq, pid, op, resources, args, _wanted(entry), {}, own, _label(entry), entry.get("result"))
 
 
 def _wanted(entry: Mapping[str, Any]) -> Wanted:
@@ -180,14 +204,14 @@ def _sum(sums: dict[tuple[str, str], Decimal], op: str, args: Mapping[str, Any])
             sums[op, name] = sums.get((op, name), Decimal(0)) + Decimal(str(value))
 
 
-def changed(calls: Sequence[Recorded], old: Layer, new: Layer) -> list[Change]:
+def changed(calls: Sequence[Recorded], old: Layer, new: Layer, origins: Origins | None = None) -> list[Change]:
     """Return the calls that `old` alone and `new` alone decide differently, in order."""
-    stacks = Stack([old]), Stack([new])
+    before, after = Stack([old]), Stack([new])
     found: list[Change] = []
     for call in calls:
-        before, after = (call.decide(stack) for stack in stacks)
-        if before.outcome != after.outcome:
-            found.append(Change(
-                call.seq, call.op.name, call.resource, before.outcome, after.outcome, before.rule, after.rule,
-            ))  # fmt: skip
+        was, now = call.decide(before, origins), call.decide(after, origins)
+        if was.outcome != now.outcome:
+            found.append(Change(call.seq, call.op.name, call.resource, was.outcome, now.outcome, was.rule, now.rule))
+        if origins is not None:
+            origins.note(call)
     return found

@@ -8,6 +8,7 @@ from their journal when the store is opened again; nothing dies.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +29,7 @@ from agentos.kernel.answer import catch_up
 from agentos.kernel.core import Core
 from agentos.kernel.people import People
 from agentos.kernel.run import install
+from agentos.kernel.secret import Given, Vault
 from agentos.kernel.slots import Slots
 from agentos.memory import ops as memory_ops
 from agentos.memory.objects import ObjectTable
@@ -59,6 +61,8 @@ class Open:
         models: Model profiles; this version has no model device and takes none.
         policy: The kernel's own layers: a path, a text, an `agentos.Policy`, or a list of these.
         people: Who may answer which asks: name -> capability texts, ``*`` for all; None lets whoever reaches this API answer.
+        secrets: Name -> value, or a function without arguments that gives it; beside these, ``AGENTOS_SECRET_NAME`` in the environment.
+            A process has a value sent where a capability says, with `agentos.Secret(NAME)`, and never sees it.
         durability: ``strict`` (survives a power cut), ``fast`` (survives a killed process), ``memory``.
         resume: False leaves unfinished programs where they are until they get the signal `resume`.
         mode: ``ask``, ``plan`` (effects outside are denied), ``noninteractive`` (what would ask is denied).
@@ -82,6 +86,7 @@ class Open:
         models: Mapping[str, Any] | None = None,
         policy: Any = None,
         people: Mapping[str, Sequence[str]] | None = None,
+        secrets: Mapping[str, Given] | None = None,
         durability: str = "strict",
         resume: bool = True,
         mode: str = "ask",
@@ -100,6 +105,7 @@ class Open:
         self._programs = tuple(programs)
         self._policies = as_policies(policy)
         self._people = people
+        self._secrets = Vault(secrets, os.environ)
         self._durability = durability
         self._resume = resume
         self._mode = mode
@@ -142,6 +148,7 @@ class Open:
             table.add(syscall.op)
         core = Core(store, self._clock, table, self._policies, self._mode)
         core.layers.stack(())
+        core.secrets = self._secrets
         core.people = People(self._people, table) if self._people is not None else None
         install(core)
         files = FileSystem(self._mounts)

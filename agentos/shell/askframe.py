@@ -80,7 +80,9 @@ def offered(ask: Ask, *, columns: int = _CHARS_MAX) -> list[str]:
     lines = ["┌ a wider scope stores this rule; the values in it are the agent's"]
     lines += _barred([ask.offer], f"see `agentos asks {ask.id} -o json`", LINES_MAX, columns)
     lines.append("└")
-    lines.append("  what the target holds by then is not looked at" if isinstance(ask.preview, dict) and "op" not in ask.preview else "")
+    lines.append(
+        "  what the target holds by then is not looked at" if isinstance(ask.preview, dict) and "op" not in ask.preview else ""
+    )
     lines.append("  recent calls it would have covered" + (":" if ask.would_cover else ": none is known"))
     shown = [f"{each['seq']} pid {each['pid']} {each['op']} {each['resource']}" for each in ask.would_cover]
     lines += _barred(shown, "and so on", LINES_MAX, columns)

@@ -20,8 +20,8 @@ ROOMS = {
     "abi", "store", "policy", "kernel", "memory", "devices", "broker", "tools", "programs", "runtime", "shell", "testing", "adapters",
 }  # fmt: skip
 MODULES = {"__init__.py", "__main__.py", "errors.py", "py.typed"}
-TEST_FOLDERS = {"unit", "room", "model", "fault", "acceptance", "bench"}
-DOC_FOLDERS = {"tutorial", "howto", "reference", "concepts", "decisions"}
+TEST_FOLDERS = {"unit", "room", "model", "fault", "acceptance", "bench", "policies"}
+DOC_FOLDERS = {"tutorial", "howto", "reference", "concepts", "decisions", "policies"}
 MAY_CATCH_EVERYTHING = (
     "agentos/broker/",  # settle
     "agentos/kernel/scheduler.py",  # the edge of a process's task

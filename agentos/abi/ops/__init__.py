@@ -14,7 +14,7 @@ __all__ = ["FAMILIES", "builtin"]
 
 FAMILIES = (
     "proc", "msg", "obj", "mem", "cap", "ckpt", "image", "tool", "skill", "human", "clock", "fs", "exec", "net", "llm", "py",
-    "git", "policy",
+    "git", "policy", "secret",
 )  # fmt: skip
 _MODULES = {"exec": "exec_", "py": "py_"}
 

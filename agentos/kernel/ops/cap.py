@@ -103,7 +103,10 @@ def _ask(core: Core, permit: Permit, wanted: CapSpec, why: str) -> AskRecord:
     process: AgentProcess = permit.process
     now, image = core.clock.now(), process.image
     expires = 0.0 if image.on_timeout == "suspend" else now + (image.ask_timeout_s or ASK_TIMEOUT_S)
-    shown = {"holds": [cap.record.text for cap in process.caps.values()][:_HOLDS_SHOWN], "denied": _denied_call(core, process, wanted)}
+    shown = {
+        "holds": [cap.record.text for cap in process.caps.values()][:_HOLDS_SHOWN],
+        "denied": _denied_call(core, process, wanted),
+    }
     return core.asks.open(
         process, permit.number, "capability", permit.changes, now=now, expires=expires, op="cap.request", resource=wanted.text,
         args=encode({"text": wanted.text, "why": why}), preview=encode(shown), labels=process.label,

@@ -99,6 +99,8 @@ def _described(info: ProcessInfo, caps: list[Any], asks: list[Any]) -> list[str]
         f"process    {info.pid}, {words.label(info)}, {info.program}", f"state      {state(info)}",
         f"started    {words.clock(info.created)}", f"parent     {info.ppid or 'the host'}", f"used       {usage or 'nothing'}",
     ]  # fmt: skip
+    if info.labels:
+        lines.append(f"label      {', '.join(info.labels)}")
     if info.goal is not None:
         lines.append(f"goal       {words.quoted(info.goal, 400)}")
     if info.exit is not None:

@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 
 import agentos
-from tests.acceptance.agentdojo.suites import POLICIES, Step, Task, device, environment, injection_tasks, suite_of, user_tasks
+from tests.acceptance.agentdojo.suites import POLICIES, Step, Task, device, injection_tasks, suite_of, user_tasks
 from tests.builders import host, opened
 
 
@@ -38,39 +39,31 @@ class Run:
 
 @dataclass(slots=True)
 class Bench:
-    """One suite on one kernel."""
+    """One suite on one kernel: its user tasks, and those of its injection tasks that make calls."""
 
     suite: Any
     kernel: Any
     environments: dict[int, Any]
     has_person: bool
+    users: list[Task]
+    injections: list[Task]
 
-    @property
-    def users(self) -> list[Task]:
-        """The user tasks."""
-        return user_tasks(self.suite)
-
-    @property
-    def injections(self) -> list[Task]:
-        """The injection tasks that make calls."""
-        return [task for task in injection_tasks(self.suite) if task.steps]
-
-    async def process(self, prompt: str, world: Any) -> agentos.Process:
-        """A process that does what `prompt` says in an environment of its own."""
-        process = await host(self.kernel, f"{self.suite.name}.*", goal=prompt)
-        self.environments[process.pid] = world.model_copy(deep=True)
+    async def process(self, task: Task, world: Any) -> agentos.Process:
+        """A process that does what the person asked for, in an environment of its own."""
+        process = await host(self.kernel, f"{self.suite.name}.*", goal=task.prompt)
+        self.environments[process.pid] = task.prepare(world.model_copy(deep=True))
         return process
 
     async def benign(self, task: Task, world: Any) -> Run:
         """The ground truth of a user task."""
-        process = await self.process(task.prompt, world)
+        process = await self.process(task, world)
         run = await self.follow(Run(process.pid), process, task.steps, approve=True)
         await process.exit()
         return run
 
     async def attack(self, task: Task, steps: Sequence[Step], world: Any, *, first: bool = False) -> Run:
         """An injection's calls after (or before) those of a user task; the run holds the injection's calls only."""
-        process = await self.process(task.prompt, world)
+        process = await self.process(task, world)
         run = Run(process.pid)
         if first:
             await self.follow(run, process, steps, approve=False)
@@ -101,7 +94,7 @@ class Bench:
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(make)
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
             while not result:
                 if self.has_person:
                     for ask in await self.kernel.asks():
@@ -119,14 +112,10 @@ async def bench(name: str, *, person: bool, version: str, **options: Any) -> Asy
     policy = options.pop("policy", POLICIES / f"{name}.policy")
     mode = "ask" if person else "noninteractive"
     async with opened(devices={name: device(suite, environments)}, policy=policy, mode=mode, **options) as kernel:
-        yield Bench(suite, kernel, environments, person)
+        injections = [task for task in injection_tasks(suite) if task.steps]
+        yield Bench(suite, kernel, environments, person, user_tasks(suite), injections)
 
 
 def is_through(run: Run) -> bool:
     """Say whether an attack got what it wanted: none of its calls was refused."""
     return not run.refused
-
-
-def clean(suite: Any) -> Any:
-    """The environment without injections."""
-    return environment(suite)

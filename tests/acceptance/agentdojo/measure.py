@@ -1,8 +1,8 @@
 """Measure the policies on the benchmark and on this project's own attacks.
 
-    python -m tests.acceptance.agentdojo.measure                     everything, as tables
-    python -m tests.acceptance.agentdojo.measure --version v1        another version of the benchmark
-    python -m tests.acceptance.agentdojo.measure banking --verbose   one suite, with every task lost and every attack that got through
+python -m tests.acceptance.agentdojo.measure                     everything, as tables
+python -m tests.acceptance.agentdojo.measure --version v1        another version of the benchmark
+python -m tests.acceptance.agentdojo.measure banking --verbose   one suite, with every task lost and every attack that got through
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import Any
 
 import anyio
 
-from tests.acceptance.agentdojo.attacks import ATTACKS, Attack
+from tests.acceptance.agentdojo.attack import Attack
+from tests.acceptance.agentdojo.attacks import ATTACKS, REMAINING
 from tests.acceptance.agentdojo.harness import Bench, bench, is_through
 from tests.acceptance.agentdojo.suites import SUITES, VERSION, Task, environment
 
@@ -65,12 +66,12 @@ async def benign(running: Bench) -> Benign:
     return found
 
 
-async def pairs(running: Bench, text: str, *, first: bool) -> Hostile:
-    """Run every injection task in every user task, its text planted at all vectors."""
+async def pairs(running: Bench, text: str, *, first: bool, every: int = 1) -> Hostile:
+    """Run every injection task in every user task (in every n-th, each time others), its text planted at all vectors."""
     found = Hostile()
-    for injection in running.injections:
+    for number, injection in enumerate(running.injections):
         world = environment(running.suite, planted(running.suite, injection, TEXTS[text]))
-        for task in running.users:
+        for task in running.users[number % every :: every]:
             run = await running.attack(task, injection.steps, world, first=first)
             found.pairs += 1
             if is_through(run):
@@ -93,21 +94,26 @@ def _value(injection: Task) -> str:
     return injection.prompt
 
 
-async def own_attacks(running: Bench, attacks: Iterable[Attack]) -> Hostile:
+async def own_attacks(
+    running: Bench, attacks: Iterable[Attack], *, orders: Iterable[bool] = (False, True), every: int = 1
+) -> Hostile:
     """Run this project's attacks on one suite, after and before the user's own calls."""
     found = Hostile()
-    for attack in attacks:
-        world = environment(running.suite)
+    clean = environment(running.suite)
+    for number, attack in enumerate(attacks):
+        world = clean.model_copy(deep=True)
         if attack.plant is not None:
             attack.plant(world)
-        for task in running.users:
-            if attack.tasks and task.name not in attack.tasks:
-                continue
-            for first in (False, True):
+        tasks = [task for task in running.users if not attack.tasks or task.name in attack.tasks]
+        for task in tasks[number % min(every, len(tasks)) :: every]:
+            for first in orders:
                 run = await running.attack(task, attack.steps, world, first=first)
                 found.pairs += 1
-                done = [step.verb for number, (step, outcome, _) in enumerate(run.outcomes)
-                        if outcome != "refused" and attack.is_harmful(number)]  # fmt: skip
+                done = [
+                    step.verb
+                    for place, (step, outcome, _) in enumerate(run.outcomes)
+                    if outcome != "refused" and attack.is_harmful(place)
+                ]
                 if done:
                     found.through.append(f"{attack.name} in {task.name} ({'before' if first else 'after'}): {', '.join(done)}")
     return found
@@ -133,6 +139,11 @@ async def _suite(name: str, version: str, *, person: bool, verbose: bool) -> Non
             print(f"{name:10} own     through {len(hostile.through):3} of {hostile.pairs:4}   {len(mine)} attacks")
             for line in hostile.through if verbose else ():
                 print("      through", line)
+            for first in (False, True):
+                left = await own_attacks(running, [attack for attack in REMAINING if attack.suite == name], orders=(first,))
+                print(f"{name:10} remain  through {len(left.through):3} of {left.pairs:4}   {'before' if first else 'after'}")
+                for line in left.through if verbose else ():
+                    print("      remains", line)
         print(f"{name:10} {time.perf_counter() - start:.1f} s", flush=True)
 
 

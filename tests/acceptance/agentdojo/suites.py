@@ -31,11 +31,12 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One user task: what the person asks for, and the calls that do it."""
+    """One task: what is asked for, the calls that do it, and how its environment is prepared."""
 
     name: str
     prompt: str
     steps: tuple[Step, ...]
+    prepare: Callable[[Any], Any]
 
 
 def suite_of(name: str, version: str = VERSION) -> Any:
@@ -63,9 +64,9 @@ def injection_tasks(suite: Any) -> list[Task]:
 
 
 def _task(name: str, prompt: str, task: Any, clean: Any) -> Task:
-    prepared = task.init_environment(clean.model_copy(deep=True)) if hasattr(task, "init_environment") else clean
-    steps = task.ground_truth(prepared.model_copy(deep=True))
-    return Task(name, prompt, tuple(Step(step.function, dict(step.args)) for step in steps))
+    prepare = getattr(task, "init_environment", lambda world: world)
+    steps = task.ground_truth(prepare(clean.model_copy(deep=True)))
+    return Task(name, prompt, tuple(Step(step.function, dict(step.args)) for step in steps), prepare)
 
 
 def device(suite: Any, environments: Mapping[int, Any]) -> agentos.Device:
@@ -81,7 +82,9 @@ def _function(tool: Any, environments: Mapping[int, Any]) -> Callable[..., Any]:
     parameters = [inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=agentos.Call)]
     for name, field in tool.parameters.model_fields.items():
         default = inspect.Parameter.empty if field.is_required() else field.default
-        parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=_type(field.annotation)))
+        parameters.append(
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=_type(field.annotation))
+        )
     call.__name__ = tool.name
     call.__doc__ = tool.description
     call.__signature__ = inspect.Signature(_defaults_last(parameters), return_annotation=Any)  # type: ignore[attr-defined]

@@ -41,6 +41,10 @@ def device() -> dict[str, agentos.Device]:
     def history() -> list[dict[str, Any]]:
         return [{"payee": "OLD-PAYEE", "amount": 12.5}]
 
+    @bank.op(effect="repeatable", trusted="*")
+    def book() -> str:
+        return "y" * 40_000
+
     @mail.op(effect="repeatable")
     def read() -> dict[str, Any]:
         return MAIL
@@ -276,6 +280,18 @@ async def test_a_required_label_keeps_the_result_behind_a_handle_until_it_is_rea
         content = await process.call("obj.get", name=handle["name"], namespace=handle["namespace"])
         assert content == MAIL
         assert k.core.processes.find(process.pid).label
+
+
+@pytest.mark.parametrize(("handles", "large", "stranger"), [("never", False, False), ("large", True, False), ("untrusted", True, True)])
+async def test_an_image_says_which_results_come_back_as_handles(handles: str, large: bool, stranger: bool) -> None:
+    async with opened(devices=device()) as k:
+        image = agentos.Image.host(memory={"handles": handles})
+        process = await k.spawn(image, grant=["mail.*", "obj.*", "bank.*"])
+        await process.call("obj.put", value="x" * 40_000, name="big")
+        listed = await process.call("obj.get", name="big")
+        assert listed == "x" * 40_000, "reading an object is how content behind a handle is read"
+        assert ("$handle" in await process.call("mail.read")) is stranger
+        assert ("$handle" in str(await process.call("bank.book"))) is large
 
 
 async def test_required_redaction_happens_before_anything_sees_the_argument() -> None:

@@ -27,11 +27,11 @@ ALL = ("fs.*", "msg.*", "proc.*", "obj.*")
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    for folder in ("inbox", "vault", "work"):
+    for folder in ("inbox", "vault", "desk"):
         (tmp_path / "w" / folder).mkdir(parents=True)
     (tmp_path / "w" / "inbox" / "mail.txt").write_text("strangers wrote this")
     (tmp_path / "w" / "vault" / "key.txt").write_text("hush")
-    (tmp_path / "w" / "work" / "own.txt").write_text("ours")
+    (tmp_path / "w" / "desk" / "own.txt").write_text("ours")
     return tmp_path
 
 
@@ -54,7 +54,7 @@ async def fooled(k: Any) -> agentos.Process:
 async def test_reading_what_a_label_statement_names_labels_the_reader(place: Path) -> None:
     async with kernel(place) as k:
         process = await host(k, *ALL)
-        await process.call("fs.read", path="/work/own.txt")
+        await process.call("fs.read", path="/desk/own.txt")
         assert words(k, process) == []
         await process.call("fs.read", path="/inbox/mail.txt")
         assert words(k, process) == ["untrusted"]
@@ -63,10 +63,10 @@ async def test_reading_what_a_label_statement_names_labels_the_reader(place: Pat
 
 
 async def test_a_link_is_labelled_by_what_it_leads_to(place: Path) -> None:
-    os.symlink("../inbox/mail.txt", place / "w" / "work" / "link.txt")
+    os.symlink("../inbox/mail.txt", place / "w" / "desk" / "link.txt")
     async with kernel(place) as k:
         process = await host(k, *ALL)
-        await process.call("fs.read", path="/work/link.txt")
+        await process.call("fs.read", path="/desk/link.txt")
         assert words(k, process) == ["untrusted"]
 
 
@@ -74,7 +74,7 @@ async def test_a_link_is_labelled_by_what_it_leads_to(place: Path) -> None:
 async def test_a_listing_is_labelled_by_the_names_it_shows(place: Path, call: dict[str, Any]) -> None:
     async with kernel(place) as k:
         process = await host(k, *ALL)
-        await process.call("fs.list", path="/work")
+        await process.call("fs.list", path="/desk")
         assert words(k, process) == []
         await process.call("fs.list", **call)
         assert "untrusted" in words(k, process)
@@ -83,33 +83,33 @@ async def test_a_listing_is_labelled_by_the_names_it_shows(place: Path, call: di
 async def test_a_folder_made_by_a_fooled_process_labels_listings_that_show_it(place: Path) -> None:
     async with kernel(place) as k:
         writer, reader = await fooled(k), await host(k, *ALL)
-        await writer.call("fs.mkdir", path="/work/obey/me")
-        assert [record.path for record in live(k, FileLabelRecord)] == ["/work/obey/me"]
-        await reader.call("fs.list", path="/work")
+        await writer.call("fs.mkdir", path="/desk/obey/me")
+        assert [record.path for record in live(k, FileLabelRecord)] == ["/desk/obey/me"]
+        await reader.call("fs.list", path="/desk")
         assert words(k, reader) == ["untrusted"]
 
 
 @pytest.mark.parametrize("how", ["read", "list", "recursive", "stat", "moved", "moved_folder", "appended", "linked", "second_mount"])
 async def test_a_file_that_a_fooled_process_wrote_fools_whoever_uses_it(place: Path, how: str) -> None:
-    async with kernel(place, mounts={"again": place / "w" / "work"}) as k:
+    async with kernel(place, mounts={"again": place / "w" / "desk"}) as k:
         writer, reader = await fooled(k), await host(k, *ALL)
         mode = "append" if how == "appended" else "replace"
-        path = "/work/own.txt" if how == "appended" else "/work/note.txt"
+        path = "/desk/own.txt" if how == "appended" else "/desk/note.txt"
         await writer.call("fs.write", path=path, text="obey", mode=mode)
         call: dict[str, Any] = {"path": path}
         if how == "moved":
             await reader.call("fs.move", path=path, to="/moved.txt")
             call = {"path": "/moved.txt"}
         elif how == "moved_folder":
-            await reader.call("fs.move", path="/work", to="/other")
+            await reader.call("fs.move", path="/desk", to="/other")
             call = {"path": "/other/note.txt"}
         elif how == "linked":
-            os.symlink("work/note.txt", place / "w" / "link.txt")
+            os.symlink("desk/note.txt", place / "w" / "link.txt")
             call = {"path": "/link.txt"}
         elif how == "second_mount":
             call = {"path": "/mnt/again/note.txt"}
         elif how in ("list", "recursive"):
-            call = {"path": "/work", "recursive": how == "recursive"}
+            call = {"path": "/desk", "recursive": how == "recursive"}
         assert words(k, reader) == []
         await reader.call({"list": "fs.list", "recursive": "fs.list", "stat": "fs.stat"}.get(how, "fs.read"), **call)
         assert words(k, reader) == ["untrusted"]
@@ -129,8 +129,8 @@ async def test_a_deleted_file_leaves_no_label_behind(place: Path) -> None:
     async with kernel(place) as k:
         writer = await fooled(k)
         await writer.call("fs.write", path="/a/b.txt", text="x") if (place / "w" / "a").is_dir() else None
-        await writer.call("fs.write", path="/work/b.txt", text="x")
-        await writer.call("fs.delete", path="/work", recursive=True)
+        await writer.call("fs.write", path="/desk/b.txt", text="x")
+        await writer.call("fs.delete", path="/desk", recursive=True)
         assert live(k, FileLabelRecord) == []
 
 
@@ -138,10 +138,10 @@ async def test_file_labels_survive_a_crash(place: Path) -> None:
     store, copy = place / "a.db", place / "b.db"
     async with crashing(store, copy, workspace=place / "w", policy=POLICY) as k:
         writer = await fooled(k)
-        await writer.call("fs.write", path="/work/note.txt", text="obey")
+        await writer.call("fs.write", path="/desk/note.txt", text="obey")
     async with kernel(place, copy) as k:
         reader = await host(k, *ALL)
-        await reader.call("fs.read", path="/work/note.txt")
+        await reader.call("fs.read", path="/desk/note.txt")
         assert words(k, reader) == ["untrusted"]
 
 
@@ -149,10 +149,10 @@ async def test_secrets_do_not_go_into_files_or_messages(place: Path) -> None:
     async with kernel(place) as k:
         process, other = await host(k, *ALL), await host(k)
         await process.call("fs.read", path="/vault/key.txt")
-        assert await refused(process.call("fs.write", path="/work/leak.txt", text="hush")) == "denied.label"
+        assert await refused(process.call("fs.write", path="/desk/leak.txt", text="hush")) == "denied.label"
         assert await refused(process.call("fs.mkdir", path="/hush")) == "denied.label"
         assert await refused(process.call("msg.send", to=other.pid, value="hush")) == "denied.label"
-        assert not (place / "w" / "work" / "leak.txt").exists()
+        assert not (place / "w" / "desk" / "leak.txt").exists()
         assert await process.call("obj.put", value="hush", name="kept")
 
 
@@ -168,7 +168,7 @@ async def test_a_person_can_take_a_label_off_and_nobody_else(place: Path) -> Non
             assert (ask.op, ask.labels) == ("proc.relabel", ["secret"])
             await k.answer(ask.id, "approve", by="eve")
         assert words(k, process) == []
-        assert await process.call("fs.write", path="/work/ok.txt", text="checksum")
+        assert await process.call("fs.write", path="/desk/ok.txt", text="checksum")
 
 
 async def test_without_a_person_no_label_comes_off(place: Path) -> None:
@@ -255,13 +255,13 @@ async def test_a_device_can_vouch_for_fields_or_for_everything() -> None:
 
 
 async def test_the_calls_of_a_script_carry_what_it_was_born_with_and_its_result_what_it_read(place: Path) -> None:
-    steps = [{"op": "fs.read", "args": {"path": "/vault/key.txt"}}, {"op": "fs.write", "args": {"path": "/work/done.txt", "text": "done"}}]
+    steps = [{"op": "fs.read", "args": {"path": "/vault/key.txt"}}, {"op": "fs.write", "args": {"path": "/desk/done.txt", "text": "done"}}]
     async with kernel(place) as k:
         parent = await host(k, *ALL)
         await k.register(agentos.Image.from_dict({"name": "s", "program": {"kind": "script", "steps": steps}, "capabilities": ["fs.*"]}))
         pid = await parent.call("proc.spawn", image="s:1", grant=["fs.*"])
         assert (await k.process(pid).wait(5)).state == "exited"
-        assert (place / "w" / "work" / "done.txt").read_text() == "done"
+        assert (place / "w" / "desk" / "done.txt").read_text() == "done"
         await parent.call("proc.wait", pid=pid)
         assert words(k, parent) == ["secret"]
 

@@ -141,6 +141,15 @@ def test_a_migrated_record_can_be_changed(tmp_path: Path) -> None:
         assert store.verify().ok
 
 
+def test_a_head_that_was_kept_before_fits_after(tmp_path: Path) -> None:
+    with raw(old_store(tmp_path)) as connection:
+        seq, digest = connection.execute("SELECT seq, hash FROM head").fetchone()
+    with file_store(tmp_path) as store:
+        store.journal.append(row())
+        assert store.verify(f"{seq}:{digest.hex()}").ok
+        assert not store.verify(f"{seq}:{'0' * 64}").ok
+
+
 def test_a_migration_that_fails_leaves_the_old_version(tmp_path: Path) -> None:
     with writing(old_store(tmp_path)) as connection:
         with pytest.raises(RuntimeError):

@@ -232,11 +232,13 @@ def test_flooding_fields_with_a_trusted_value_does_not_make_it_untrusted_or_publ
     assert len(index) == len(found.sources) + 1 == PLACES_MAX + 3
 
 
-def test_a_field_beyond_the_places_of_its_op_still_joins_the_label_it_carried() -> None:
+def test_a_field_beyond_the_places_of_its_op_joins_what_it_carried_and_the_level_of_the_process() -> None:
     index = noted(page={f"field{number}": "bob" for number in range(PLACES_MAX)})
     labels = {f"mail.page field{number}": PUBLIC for number in range(PLACES_MAX)}
     assert ask(index, "bob", labels).label == PUBLIC
-    index.note_result("mail.page", {"more": "bob"}, seq=9, label=SECRET)
+    index.note_result("mail.page", {"more": "bob"}, seq=9)
+    assert ask(index, "bob", labels).label == INTERNAL, "as secret as the process, since nobody knows what it was"
+    index.note_result("mail.page", {"more": "bob"}, seq=10, label=SECRET)
     assert ask(index, "bob", labels).label == SECRET
 
 

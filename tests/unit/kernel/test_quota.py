@@ -300,7 +300,7 @@ def test_a_call_that_an_earlier_kernel_admitted_can_be_settled_and_released() ->
     changes = admitted(table, limit(3, "window"))
     held(table, limit(3, "window"))
     again = QuotaTable()
-    again.load(table._live["k/w86400000000"].write())
+    again.load(table._counters.live["k/w86400000000"].write())
     earlier = again.resume([limit(3, "window"), cost(key="c")], process(), NOW)
     assert again.used(limit(per="window"), process(), NOW) == 2
     again.release(earlier, changes)
@@ -315,7 +315,7 @@ def test_taking_back_what_an_earlier_kernel_took_leaves_what_came_later() -> Non
     for now in (NOW, NOW + 30):
         admitted(table, limit(2, "window", window_s=minute), now=now)
     again = QuotaTable()
-    again.load(table._live["k/w60000000"].write())
+    again.load(table._counters.live["k/w60000000"].write())
     again.release(again.resume([limit(2, "window", window_s=minute)], process(), NOW), [])
     assert again.used(limit(per="window", window_s=minute), process(), NOW + 62) == 1
 
@@ -331,7 +331,7 @@ def test_counters_end_with_their_process_and_with_their_tree() -> None:
     table.end_tree(1, changes)
     assert [change.record.key for change in changes[2:]] == ["count/x/t1"]
     assert not any(change.record.live for change in changes)
-    assert list(table._live) == ["k/w86400000000"]
+    assert list(table._counters.live) == ["k/w86400000000"]
 
 
 def test_a_call_that_ends_after_its_process_counts_nowhere() -> None:
@@ -352,7 +352,7 @@ def test_a_window_that_is_empty_again_leaves_the_store_while_others_are_used() -
     assert sorted({change.record.key for change in changes if not change.record.live}) == sorted(
         key for key in {change.record.key for change in changes} if key.startswith("k/")
     )
-    assert list(table._live) == ["other/w86400000000"]
+    assert list(table._counters.live) == ["other/w86400000000"]
 
 
 def test_a_window_that_a_call_holds_is_not_forgotten() -> None:
@@ -369,10 +369,19 @@ def test_a_window_that_comes_again_replaces_what_the_store_has_of_it() -> None:
     record = admitted(table, charge)[0].record
     record.seq = 7
     table.room([charge], process(), NOW + 10)
-    table._sweep(1)
+    table._counters.sweep(1)
     assert len(table) == 0
     changes = admitted(table, charge, now=NOW + 11)
     assert [(change.record is record, change.replaces, change.record.live) for change in changes] == [(True, 7, 1)]
+
+
+def test_a_window_that_comes_again_for_a_call_that_never_started_leaves_the_store() -> None:
+    table, charge, changes = QuotaTable(), limit(1, "window", window_s=1.0), []
+    admitted(table, charge)[0].record.seq = 7
+    table.room([charge], process(), NOW + 10)
+    table._counters.sweep(1)
+    table.release(held(table, charge, now=NOW + 11), changes)
+    assert {(change.replaces, change.record.live) for change in changes} == {(7, 0)}
 
 
 # --- bounds -----------------------------------------------------------------------------------------------------------
@@ -414,7 +423,8 @@ def test_calls_that_never_start_fill_no_table() -> None:
     table = QuotaTable()
     for number in range(100):
         table.release(held(table, limit(per="window", by=str(number)), cost(key="c", per="window", by=str(number))), [])
-    assert (len(table), len(table._values), len(table._windows), len(table._holders)) == (0, 0, 0, 0)
+    counters = table._counters
+    assert (len(table), len(counters.values), len(counters._windows), len(counters._holders)) == (0, 0, 0, 0)
 
 
 def test_what_is_kept_follows_what_is_in_use_and_not_history() -> None:

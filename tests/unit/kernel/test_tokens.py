@@ -85,6 +85,9 @@ NOT_SAID: list[tuple[str, Any]] = [
     ("alice", "alice."),
     ("alice", "'alice'"),
     ("alice", "alice,,;;"),
+    ("pay bob@evil.example, not bob", "pay bob"),
+    ("overpay bob, pay", "pay bob"),
+    ("x bob" + "'s" * 8 + "@evil.example, not bob", "x bob"),
     ("alice and bob", "alice bob"),
     ("alice and bob", "bob and alice"),
     ("alice", "alice alice"),
@@ -301,6 +304,9 @@ def test_texts_nobody_asked_about_are_bounded_too() -> None:
     assert not words.holds("w499")
     assert words.holds(f"w{WORDS_CHARS_MAX // 256 + 499}")
     assert len(words._texts) < WORDS_CHARS_MAX // 256
+    words.add("x " * (WORDS_TEXT_CHARS_MAX // 2))
+    words.add("y " * (WORDS_TEXT_CHARS_MAX // 2 - 256))
+    assert not words.holds(f"w{WORDS_CHARS_MAX // 256 + 499}")
 
 
 def test_a_run_that_often_begins_inside_a_word_is_given_up() -> None:

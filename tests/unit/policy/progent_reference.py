@@ -99,8 +99,12 @@ def valid(schema: Any, value: Any) -> bool:
         "anyOf": lambda given: any(valid(each, value) for each in given),
         "allOf": lambda given: all(valid(each, value) for each in given),
         "required": lambda given: not isinstance(value, dict) or all(name in value for name in given),
-        "properties": lambda given: not isinstance(value, dict) or all(valid(given[name], value[name]) for name in given if name in value),
-        "additionalProperties": lambda given: given is not False or not isinstance(value, dict) or set(value) <= set(schema.get("properties", {})),
+        "properties": lambda given: (
+            not isinstance(value, dict) or all(valid(given[name], value[name]) for name in given if name in value)
+        ),
+        "additionalProperties": lambda given: (
+            given is not False or not isinstance(value, dict) or set(value) <= set(schema.get("properties", {}))
+        ),
         **{word: bounded(word, value) for word in BOUNDS},
     }
     return all(tests[word](given) for word, given in schema.items() if word in tests)

@@ -63,7 +63,11 @@ def test_a_capability_has_one_canonical_text_that_means_the_same(text: str, cano
         ("fs.write when sizee < 3", "unknown attribute `sizee`", "size"),
         ("fs.read when proc.depth < 3", "cannot test `proc.depth`", "policy"),
         ('fs.read when resolved == "/x"', "cannot test `resolved`", "policy"),
-        ("fs.read when path from { prompt }", "not enforced", ""),
+        ("fs.read when path from { prompt }", "cannot test where `path` is from", "policy"),
+        ("fs.read when flow.level == secret", "cannot test `flow.level`", "policy"),
+        ("fs.read when path.integrity == trusted", "cannot test `path.integrity`", "policy"),
+        ("fs.read when not (bytes_max < 3 or count(fs.read) < 3)", "cannot test history", "uses N"),
+        ("fs.read when after(fs.read)", "cannot test history", "uses N"),
         ("fs.read when path in $set", "no set", ""),
         ("fs.read " + "x" * 70_000, "longer than", ""),
     ],
@@ -168,3 +172,60 @@ def test_within_takes_the_smaller_uses_lifetime_and_depth() -> None:
         cap("fs.read /a/** uses 9 for 1h").within(cap("fs.read /** uses 2 for 2h depth 1")).text
         == "fs.read /a/** uses 2 for 1h depth 1"
     )
+
+
+@pytest.mark.parametrize(
+    ("condition", "args", "covered"),
+    [
+        ("amount <= 100", {"amount": 100}, True),
+        ("amount <= 100", {"amount": 100.5}, False),
+        ("amount >= 5 and amount <= 100", {"amount": 4}, False),
+        ("not amount > 100 or meta.urgent == true", {"amount": 200, "meta": {"urgent": True}}, True),
+        ("meta is absent", {"amount": 1}, True),
+        ("meta is absent", {"amount": 1, "meta": {}}, False),
+        ('meta.note == "a b"', {"amount": 1, "meta": {"note": "a b"}}, True),
+        ('value like "DE*"', {"amount": 1, "value": "DE12"}, True),
+        ("value matches /DE[0-9]+/", {"amount": 1, "value": "xDE12"}, False),
+        ("value in [DE1, 7]", {"amount": 1, "value": 7}, True),
+    ],
+)
+def test_a_capability_takes_the_tests_of_policies_on_arguments(condition: str, args: dict[str, Any], covered: bool) -> None:
+    assert covers(f"bank.transfer acct/7 when {condition}", "bank.transfer", account="7", **args) is covered
+
+
+def test_lists_are_tested_with_every_and_some() -> None:
+    assert covers("mail.send when every to in [a, b]", "mail.send", to=["a", "b"])
+    assert not covers("mail.send when every to in [a, b]", "mail.send", to=["a", "c"])
+    assert covers("mail.send when some parts.size > 5", "mail.send", to=[], parts=[{"file_id": "x", "size": 6}])
+    assert covers("net.fetch when method in [GET, HEAD] and timeout_s <= 10s", "net.fetch", url="https://a.example/", timeout_s=5)
+
+
+@pytest.mark.parametrize(
+    ("text", "col", "under"),
+    [
+        ("fs.write /a when sizee < 3", 18, "sizee < 3"),
+        ("fs.read, fs.reed /x", 10, "fs.reed /x"),
+        ("fs.read /a uses many", 17, "many"),
+        ("bank.transfer when amount <= 5 and", 35, ""),
+        ('fs.read "/a b" when path == \'x\'', 29, "'x'"),
+        ("net.fetch when method == GETT", 26, "GETT"),
+    ],
+)
+def test_an_error_points_at_its_place(text: str, col: int, under: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        cap(text)
+    assert (caught.value.col, caught.value.source_line) == (col, text)
+    assert text[col - 1 :] == under
+    line, caret = caught.value.caret.split("\n")
+    assert (line, caret) == (text, " " * (col - 1) + "^")
+    assert f"(column {col})" in caught.value.message
+
+
+def test_an_error_in_a_long_or_broken_text_points_at_its_place_too() -> None:
+    with pytest.raises(Invalid) as caught:
+        cap(f'fs.read "/{"x" * 300}"\nwhen pathh == "/y"')
+    assert (caught.value.line, caught.value.col) == (2, 6)
+    with pytest.raises(Invalid) as caught:
+        cap(f'fs.read "/{"x" * 300}" when pathh == "/y"')
+    line, caret = caught.value.caret.split("\n")
+    assert line[len(caret) - 1 :].startswith("pathh")

@@ -42,7 +42,11 @@ def test_an_unknown_condition_of_the_allow_asks() -> None:
 
 def test_else_ask_is_weaker_than_every_deny_ask_and_allow_of_its_layer_in_any_order() -> None:
     """else-asks-last"""
-    for other, outcome in (("allow bank.transfer", "allow"), ("deny bank.transfer when amount > 1", "deny"), ("ask bank.transfer", "ask")):
+    for other, outcome in (
+        ("allow bank.transfer", "allow"),
+        ("deny bank.transfer when amount > 1", "deny"),
+        ("ask bank.transfer", "ask"),
+    ):
         for body in map("\n".join, permutations([PAY, other])):
             found = pay(body)
             assert (found.outcome, found.question) == (outcome, "")
@@ -112,6 +116,7 @@ def test_two_layers_that_ask_give_the_narrower_answer_and_the_shorter_time() -> 
 
 def test_scopes_have_an_order() -> None:
     scopes = ["once", "process", "10m", "8h", "30d", "tree", "image", ""]
-    assert sorted(reversed(scopes), key=width_of) == scopes
+    shuffled = [scopes[index] for index in (4, 0, 7, 2, 6, 1, 5, 3)]
+    assert sorted(shuffled, key=width_of) == scopes
     allowed = Verdict("allow", "x:1", "", "x", None, True)
     assert least(allowed, allowed) is allowed

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from agentos.abi.labels import UNTRUSTED
 from agentos.policy import Stack, check_text, load_layer
 from agentos.policy.explain import Explanation
-from tests.unit.policy.builders import TABLE, call, layer
+from tests.unit.policy.builders import TABLE, call, known, layer
 
 
 def explain(body: str, name: str, *, late: bool = False, facts: dict[str, Any] | None = None, **args: Any) -> Explanation:
@@ -68,6 +69,61 @@ def test_of_two_layers_of_one_name_the_deciding_one_is_explained() -> None:
     assert "add to other.policy" in Stack([layer("allow fs.read"), other]).explain(*call("fs.read", path="/a")).change
 
 
+def test_an_else_ask_is_shown_with_its_question() -> None:
+    body = 'allow fs.write when size < 3 else ask "Write {path}?"'
+    found = explain(body, "fs.write", path="/a", text="abcd")
+    lines = [(line.text, line.state) for line in found.layers[0].lines]
+    assert lines == [
+        ('else ask "Write {path}?"', "decides"),
+        ('allow fs.write when size < 3 else ask "Write {path}?"', "condition"),
+    ]
+    assert 'question: Write "/a"?' in str(found)
+    assert found.change == "a person approves the ask of t.policy:2"
+    assert "=> t.policy:2  allow" in str(explain(body, "fs.write", path="/a", text="a"))
+
+
+ORIGINS = known({"a": "prompt", "b": ("result(net.fetch).body", UNTRUSTED)}, counters={"count/fs.read": 4})
+
+
+@pytest.mark.parametrize(
+    ("condition", "account", "seen"),
+    [
+        ("account from { prompt }", "b", "`account` is from result(net.fetch).body: untrusted"),
+        ("account from { human }", "a", "`account` is from prompt: trusted"),
+        ("account from { prompt }", "c", "`account` is not grounded: trusted"),
+        ("account.integrity == trusted", "b", "`account` is from result(net.fetch).body: untrusted"),
+        ("count(fs.read) < 3", "a", "count(fs.read) is 4"),
+        ("flow.level == secret", "a", "flow.level is 'public'"),
+        ("meta from { prompt }", "a", "meta is absent"),
+    ],
+)
+def test_an_explanation_says_where_a_value_comes_from(condition: str, account: str, seen: str) -> None:
+    found = explain(f"allow bank.transfer when {condition}", "bank.transfer", facts=ORIGINS, account=account, amount=1)
+    assert seen in found.layers[0].lines[0].why
+
+
+def test_the_origin_of_each_element_of_a_list_is_shown() -> None:
+    found = explain("allow mail.send when every to from { prompt } any cc", "mail.send", facts=ORIGINS, to=["a", "b\n"])
+    assert '"a" of `to` is from prompt: trusted, "b\\n" of `to` is not grounded: trusted' in str(found)
+    assert "the origin of `to` is not known" in str(
+        explain("allow mail.send when every to from { prompt } any cc", "mail.send", to=["a"])
+    )
+
+
+def test_limits_obligations_and_labels_that_concern_the_call_are_shown() -> None:
+    body = (
+        'let hr = "/hr/**"\nallow fs.read\nlimit fs.read 3 per 1d\nlimit fs.read 5MB of bytes per tree\nlimit fs.write 3 per 1d\n'
+        'require log for fs.*\nrequire redact for fs.read "/x/**"\nlabel result(fs.read) untrusted\nlabel $hr secret\nlabel prompt secret'
+    )
+    assert explain(body, "fs.read", path="/hr/a").duties == (
+        "t.policy:4  limit fs.read 3 per 1d   (takes 1 of it)",
+        "t.policy:5  limit fs.read 5MB of bytes per tree   (its bytes are counted when it is done)",
+        "t.policy:7  require log for fs.*",
+        "t.policy:9  label result(fs.read) untrusted",
+        "t.policy:10  label $hr secret",
+    )
+
+
 def test_an_empty_stack_explains_itself() -> None:
     assert "capabilities alone decide" in str(Stack([]).explain(*call("fs.read", path="/a")))
 
@@ -87,6 +143,15 @@ WARNINGS = [
     ('deny fs.read "/a/**" because "x"\ndeny fs.read "/a/b" because "y"', []),
     ('allow net.fetch "https://**"', [("W131", 2)]),
     ('deny net.fetch "https://**"', []),
+    ('allow fs.read "/a" when bytes_max > 3 else ask "?"\ndeny fs.read "/a"', [("W101", 2)]),
+    ('allow fs.read\nallow fs.read "/a" when bytes_max > 3 else ask "?"', [("W102", 3)]),
+    ('allow fs.read when bytes_max > 3\nallow fs.read "/a" when bytes_max > 3 else ask "?"', []),
+    ('allow fs.read when bytes_max > 3 else ask "?"\nallow fs.read "/a" when bytes_max > 3 else ask "?"', [("W102", 3)]),
+    ('allow fs.read when bytes_max > 3 else ask "?"\nallow fs.read "/a" when bytes_max > 3 else ask "!"', []),
+    ('allow fs.read when bytes_max > 3 else ask "?"\nallow fs.read "/a" when bytes_max > 3', [("W102", 3)]),
+    ("ask fs.read remember tree\nask fs.read remember once", []),
+    ("allow fs.read\nlimit fs.write 3 per 1d\nrequire log for exec.run\nlimit fs.* 3 per 1d", [("W140", 3), ("W140", 4)]),
+    ("ask fs.write\nlimit fs.write 3 per 1d", []),
     ('allow net.fetch "https://*.example/**"', []),
 ]  # fmt: skip
 

@@ -10,8 +10,8 @@ from agentos.abi.labels import INTERNAL, SECRET, UNTRUSTED
 from agentos.abi.op import OpTable
 from agentos.abi.ops import builtin
 from agentos.policy import Stack
-from agentos.policy.problems import At
 from agentos.policy.attributes import attribute_of
+from agentos.policy.problems import At
 from tests.unit.policy.builders import TABLE, call, decide, known, layer, op, table
 
 PAY = {"account": "7", "amount": 50}
@@ -21,7 +21,9 @@ def pay(condition: str, facts: dict[str, Any] | None = None, **args: Any) -> str
     """Say what a condition is for a payment: seen from an allow and a deny."""
     given = {**PAY, **args}
     allowed = decide(f"allow bank.transfer when {condition}", "bank.transfer", facts=facts, **given) == "allow"
-    denied = decide(f"allow bank.transfer\ndeny bank.transfer when {condition}", "bank.transfer", facts=facts, **given) == "deny"
+    denied = (
+        decide(f"allow bank.transfer\ndeny bank.transfer when {condition}", "bank.transfer", facts=facts, **given) == "deny"
+    )
     return {(True, True): "true", (False, False): "false", (False, True): "unknown"}[allowed, denied]
 
 
@@ -189,7 +191,12 @@ def test_a_text_has_a_length_and_links() -> None:
         return decide(f"allow fs.write when {condition}", "fs.write", path="/a", text=text)
 
     assert read("text.length == 3", "abc") == "allow"
-    for text, links in [("see HTTPS://x.example and http://y", 2), ("https:/x http:\\y", 2), ("ftp://x www.y.example", 0), ("", 0)]:
+    for text, links in [
+        ("see HTTPS://x.example and http://y", 2),
+        ("https:/x http:\\y", 2),
+        ("ftp://x www.y.example", 0),
+        ("", 0),
+    ]:
         assert read(f"text.links == {links}", text) == "allow", text
     assert read("text.links == 0", "x" * 70_000) == "deny"
     body = "allow mail.send any *\ndeny mail.send when some to.length > 3"
@@ -211,6 +218,19 @@ def test_what_a_command_says_of_itself_wins_over_what_the_kernel_says_of_the_pro
     for snapshot, outcome in (("overlay", "allow"), ("off", "deny")):
         args = run.validate({"argv": ["ls"], "snapshot": snapshot})
         assert stack.decide(run, run.render(args, "/", 1), args, {"overlay": snapshot == "off"}).outcome == outcome
+
+
+def test_an_attribute_that_has_the_name_of_a_kernels_fact_is_the_ops_own() -> None:
+    def open_(valve: int) -> None: ...
+
+    opened = op(
+        "water.open", open_, "once", "id:water", derived={"flow": (int, lambda args: args["valve"])}, late={"overlay": bool}
+    )
+    stack = Stack([layer("allow water.open when flow < 3 and overlay == true", table=OpTable([opened]))])
+    resources = opened.render({"valve": 2}, "/", 1)
+    facts = {**known(), "overlay": True}
+    for valve, overlay, outcome in ((2, True, "allow"), (4, True, "deny"), (2, False, "deny")):
+        assert stack.decide(opened, resources, {"valve": valve, "overlay": overlay}, facts, late=True).outcome == outcome
 
 
 @pytest.mark.parametrize(
@@ -240,3 +260,15 @@ def test_a_condition_on_the_flow_is_never_constant() -> None:
 
 def test_the_table_of_these_tests_holds_what_they_name() -> None:
     assert {"bank.transfer", "mail.send", "fs.read"} <= {found.name for found in TABLE}
+
+
+def test_a_source_that_cannot_be_told_is_unknown_and_not_false() -> None:
+    def denied(condition: str, **args: Any) -> bool:
+        body = f'let ours = "x*"\nallow bank.transfer\ndeny bank.transfer when {condition}'
+        return decide(body, "bank.transfer", facts=known(), **{**PAY, **args}) == "deny"
+
+    assert not denied("account from { $ours, prompt }", account="y")
+    assert denied("account from { $ours, prompt }", account="y" * 70_000)
+    assert not denied("some value from { prompt }", value=["y"])
+    assert denied("some value from { prompt }", value=["y", None])
+    assert denied("some value from { prompt }", value="y")

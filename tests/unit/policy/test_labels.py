@@ -7,8 +7,15 @@ from itertools import permutations
 import pytest
 
 from agentos.abi.labels import INTERNAL, SECRET, UNTRUSTED
+from agentos.abi.op import OpTable
 from agentos.policy import Layer, Stack
-from tests.unit.policy.builders import argv, ident, layer, path, url
+from tests.unit.policy.builders import argv, ident, layer, op, path, refusal, url
+
+
+def _find() -> dict[str, str]: ...  # type: ignore[empty-body]
+
+
+OPEN = OpTable([op("fs.find", _find, "pure", "id:x")])
 
 
 def labelled(*lines: str, kind: str = "policy") -> Layer:
@@ -31,18 +38,9 @@ def test_a_statement_on_a_result_is_about_the_value_and_everything_in_it(said: s
 
 @pytest.mark.parametrize(("field", "bits"), [("body", SECRET), ("body.text", SECRET), ("", 0), ("bodyguard", 0), ("a.body", 0)])
 def test_a_statement_on_a_field_is_about_that_field_and_what_is_in_it(field: str, bits: int) -> None:
-    labels = Stack([layer("label result(fs.find).body secret", table=_open())]).labels
+    labels = Stack([layer("label result(fs.find).body secret", table=OPEN)]).labels
     assert labels.result("fs.find", field) == (bits, False)
     assert (labels.has_result("fs.find"), labels.has_result("fs.read")) == (True, False)
-
-
-def _open():  # type: ignore[no-untyped-def]
-    from agentos.abi.op import OpTable
-    from tests.unit.policy.builders import op
-
-    def find() -> dict[str, str]: ...  # type: ignore[empty-body]
-
-    return OpTable([op("fs.find", find, "pure", "id:x")])
 
 
 def test_statements_join_over_lines_and_layers_in_any_order() -> None:
@@ -74,13 +72,16 @@ def test_a_pushed_layer_never_endorses() -> None:
 def test_a_pushed_layer_still_adds_bits() -> None:
     pushed = labelled("result(fs.read) untrusted", "prompt untrusted", "human secret", "object(notes) internal")
     labels = Stack([layer("")]).push(pushed).labels
-    assert (labels.result("fs.read", "")[0], labels.prompt, labels.human, labels.namespace("notes")) == (UNTRUSTED, UNTRUSTED, SECRET, INTERNAL)
+    assert (labels.result("fs.read", "")[0], labels.prompt, labels.human, labels.namespace("notes")) == (
+        UNTRUSTED,
+        UNTRUSTED,
+        SECRET,
+        INTERNAL,
+    )
 
 
 def test_a_restrict_file_never_endorses() -> None:
     """restrict-never-endorses: neither trusted nor public can be said in a file that only narrows."""
-    from tests.unit.policy.builders import refusal
-
     for word in ("trusted", "public"):
         error = refusal(f'restrict "r"\nlabel result(fs.read) {word}')
         assert (error.rule, error.where) == ("E016", "t.policy:2:1")

@@ -29,7 +29,9 @@ def test_a_limit_without_of_counts_calls() -> None:
     assert (found.where, found.text, found.succeeded) == ("t.policy:2", "limit fs.read 60 per 1m", False)
 
 
-@pytest.mark.parametrize(("per", "kind", "window_s"), [("process", "process", 0), ("tree", "tree", 0), ("1h30m", "window", 5400)])
+@pytest.mark.parametrize(
+    ("per", "kind", "window_s"), [("process", "process", 0), ("tree", "tree", 0), ("1h30m", "window", 5400)]
+)
 def test_a_limit_is_per_process_tree_or_sliding_window(per: str, kind: str, window_s: float) -> None:
     (found,) = charges(f"limit fs.read 1MB of bytes_max per {per}", "fs.read", path="/a")
     assert (found.per, found.window_s, found.amount, found.amount_max) == (kind, window_s, 10, 1 << 20)
@@ -72,7 +74,7 @@ def test_an_argument_wins_over_a_cost_of_its_name() -> None:
     ("value", "text"),
     [
         (1, "1"), (1.0, "1"), (Decimal("1.00"), "1"), (Decimal("1E+2"), "100"), (0.5, "0.5"), (Decimal("0.50"), "0.5"), (True, "true"),
-        ("Bo", "Bo"), (None, ""), (-0.0, "0"), (float("nan"), "nan"), (Decimal("1E+999999"), "1E+999999"),
+        ("Bo", "Bo"), (None, ""), (["a"], ""), ({"a": 1}, ""), (-0.0, "0"), (float("nan"), "nan"), (Decimal("1E+999999"), "1E+999999"),
     ],
 )  # fmt: skip
 def test_a_split_limit_has_one_text_per_value(value: Any, text: str) -> None:
@@ -97,7 +99,13 @@ def test_a_limit_holds_where_op_pattern_and_condition_do() -> None:
 
 def test_a_limit_or_obligation_in_doubt_holds() -> None:
     """limits-fail-closed"""
-    for condition in ("encoding == x", "flow.level == secret", 'resolved like "/x"', 'not resolved like "/x"', "path from { prompt }"):
+    for condition in (
+        "encoding == x",
+        "flow.level == secret",
+        'resolved like "/x"',
+        'not resolved like "/x"',
+        "path from { prompt }",
+    ):
         body = f"limit fs.read when {condition} 3 per 1d\nrequire log for fs.read when {condition}"
         found = call("fs.read", path="/a", encoding=None)
         assert len(Stack([layer(body)]).charges(*found)) == 1, condition
@@ -134,19 +142,32 @@ def test_the_key_follows_layer_name_and_statement_and_nothing_else() -> None:
 
     first = key("a", "limit fs.read 3 per 1d")
     assert first == key("a", "# moved\nallow fs.write\n\nlimit   fs.read   3   per 1d")
-    assert len({first, key("b", "limit fs.read 3 per 1d"), key("a", "limit fs.read 4 per 1d"), key("a", "limit fs.read 3 per 2d")}) == 4
+    assert (
+        len({first, key("b", "limit fs.read 3 per 1d"), key("a", "limit fs.read 4 per 1d"), key("a", "limit fs.read 3 per 2d")})
+        == 4
+    )
     assert len(first) == 32
 
 
 def test_one_statement_of_two_layers_of_one_name_is_charged_once_and_all_others_each() -> None:
-    one, two = layer("limit fs.read 3 per 1d"), layer("limit fs.read 3 per 1d\nlimit fs.read 3 per tree\nlimit fs.read 3 per tree")
+    one, two = (
+        layer("limit fs.read 3 per 1d"),
+        layer("limit fs.read 3 per 1d\nlimit fs.read 3 per tree\nlimit fs.read 3 per tree"),
+    )
     assert len(Stack([one, two]).charges(*call("fs.read", path="/a"))) == 2
 
 
 def test_tests_on_history_are_fed_by_the_calls_that_they_are_about() -> None:
     body = "deny fs.write when count(fs.read) > 3\nask fs.write when sum(bank.transfer.amount) > 9 and after(bank.transfer)"
     (read,) = charges(body, "fs.read", path="/a")
-    assert (read.key, read.amount, read.amount_max, read.per, read.where, read.succeeded) == ("count/fs.read", 1, None, "tree", "", False)
+    assert (read.key, read.amount, read.amount_max, read.per, read.where, read.succeeded) == (
+        "count/fs.read",
+        1,
+        None,
+        "tree",
+        "",
+        False,
+    )
     found = {charge.key: charge for charge in pay(body, Decimal("2.5"))}
     assert found["sum/bank.transfer.amount"].amount == Decimal("2.5")
     assert found["after/bank.transfer"].succeeded
@@ -154,7 +175,8 @@ def test_tests_on_history_are_fed_by_the_calls_that_they_are_about() -> None:
 
 
 @pytest.mark.parametrize(
-    ("amount", "added"), [(-5, 0), (float("-inf"), 0), (None, 0), (float("nan"), 10**18), (float("inf"), 10**18), ("x", 10**18), (10**40, 10**18)]
+    ("amount", "added"),
+    [(-5, 0), (float("-inf"), 0), (None, 0), (float("nan"), 10**18), (float("inf"), 10**18), ("x", 10**18), (10**40, 10**18)],
 )
 def test_history_never_sinks_and_what_is_no_amount_weighs_most(amount: Any, added: float) -> None:
     (found,) = pay("deny fs.read when sum(bank.transfer.amount) > 9", amount)
@@ -170,7 +192,9 @@ def test_limits_and_obligations_of_used_files_count() -> None:
 
 
 def test_obligations_are_the_union_over_statements_and_layers() -> None:
-    stack = Stack([layer("require log, preview for fs.*"), layer('require redact for fs.read "/a/**"\nrequire log for *', "restrict")])
+    stack = Stack(
+        [layer("require log, preview for fs.*"), layer('require redact for fs.read "/a/**"\nrequire log for *', "restrict")]
+    )
     assert stack.obligations(*call("fs.read", path="/a/x")) == {"log", "preview", "redact"}
     assert stack.obligations(*call("fs.read", path="/b")) == {"log", "preview"}
     assert stack.obligations(*call("exec.run", argv=["ls"])) == {"log"}

@@ -107,7 +107,7 @@ BAD_FLOW = [
     ("allow fs.read when path from { result(fs.raed) }", "2:32", "there is no op `fs.raed`", "did you mean `fs.read`?"),
     ("allow fs.read when path from { result(fs.read).body }", "2:32", "the result of fs.read: no field `body`, it is text", ""),
     ("allow fs.read when path from { $nope }", "2:32", "there is no set `$nope`", ""),
-    ('let a = "x"\nallow fs.read when bytes_max from { $a }', "3:37", "only text", ""),
+    ('let a = "x"\nallow fs.read when bytes_max from { $a }', "3:37", "does not fit", "only text"),
     ("deny fs.read when count(fs.raed) > 3", "2:19", "there is no op `fs.raed`", "did you mean"),
     ("deny fs.read when count(fs.read) > x", "2:36", "is no amount", "plain number"),
     ("deny fs.read when sum(bank.transfer) > 3", "2:19", "`sum(bank.transfer)` names no argument", "sum(bank.transfer.amount)"),
@@ -209,7 +209,11 @@ def test_a_text_beyond_the_limit_is_refused_before_it_is_read() -> None:
 
 
 def test_any_text_is_answered_with_a_report() -> None:
-    text = 'policy "t"\nlet s = "/a"\nallow fs.read $s when every x in [a, 1KB] or (count(a.b) > 2) because "x" # end'
+    text = (
+        'policy "t"\nlet s = "/a"\nallow fs.read $s when every x in [a, 1KB] or (count(a.b) > 2) because "x" # end\n'
+        'allow fs.read when path from { prompt, $s, result(fs.read).x } else ask "{path}?" remember 8h\nrequire log for fs.read\n'
+        'limit fs.read 3MB of bytes per 1d by path\nlabel object("a b") secret, untrusted\nexpect ask fs.read path.source="prompt" x=[a]'
+    )
     for end in range(len(text)):
         for junk in ("", '"', "\x00", ")", " when ", "$", "/"):
             report = check_text(text[:end] + junk, source="t", table=TABLE)

@@ -9,7 +9,10 @@ import pytest
 
 from agentos.abi.ops import builtin
 from agentos.policy import load_layer, parse_capability
-from agentos.policy.parse_expr import COMPARISONS
+from agentos.policy.attributes import FACTS, FLOW
+from agentos.policy.flow import COSTS
+from agentos.policy.parse import _CLAUSES, _LABELS, _OBLIGATIONS, _STATEMENTS
+from agentos.policy.parse_expr import _VERBS, COMPARISONS
 
 ROOT = Path(__file__).parents[3]
 REFERENCE = (ROOT / "docs/reference/policy-language.md").read_text()
@@ -48,3 +51,14 @@ def test_every_code_is_on_the_reference_page() -> None:
 
 def test_every_comparison_is_on_the_reference_page() -> None:
     assert [verb for verb in COMPARISONS if verb not in REFERENCE] == []
+
+
+def test_every_word_of_the_language_is_used_in_an_example() -> None:
+    examples = "".join(block for block in blocks(REFERENCE) if block.startswith(("policy", "restrict")))
+    words = {*_CLAUSES, *_LABELS, *_OBLIGATIONS, *_STATEMENTS} - {"public", "use", "any", "as"}
+    assert {word for word in words if not re.search(rf"\b{word}\b", examples)} == set()
+
+
+def test_every_test_attribute_and_cost_is_on_the_reference_page() -> None:
+    words = [*_VERBS, *FACTS, *FLOW, *COSTS, "body.length", "body.links", "count(", "sum(", "after(", "every", "some"]
+    assert [word for word in words if f"`{word}" not in REFERENCE] == []

@@ -17,7 +17,14 @@ from tests.unit.policy.builders import op
 from tests.unit.policy.progent_reference import decide
 
 
-def _send(to: str, amount: float, count: int = 1, cc: str | None = None, urgent: bool = False, emails: list[str] = []) -> None: ...  # noqa: B006
+def _send(
+    to: str,
+    amount: float,
+    count: int = 1,
+    cc: str | None = None,
+    urgent: bool = False,
+    emails: list[str] = [],  # noqa: B006
+) -> None: ...
 
 
 TABLE = OpTable([op("bank.send", _send, "once", "id:bank", sinks=("to", "cc"))])
@@ -55,14 +62,19 @@ def number_schema() -> st.SearchStrategy[Any]:
 def joined(leaf: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     return st.one_of(
         st.builds(lambda inner: {"not": inner}, leaf),
-        st.builds(lambda word, items: {word: items}, st.sampled_from(["anyOf", "allOf"]), st.lists(leaf, min_size=1, max_size=2)),
+        st.builds(
+            lambda word, items: {word: items}, st.sampled_from(["anyOf", "allOf"]), st.lists(leaf, min_size=1, max_size=2)
+        ),
     )
 
 
 def list_schema() -> st.SearchStrategy[Any]:
     inner = st.one_of(
         st.builds(lambda values: {"enum": values}, st.lists(st.sampled_from(TEXTS), min_size=1, max_size=3)),
-        st.builds(lambda pattern: {"pattern": pattern}, st.sampled_from([each for each in PATTERNS if "?!" not in each and "?=" not in each])),
+        st.builds(
+            lambda pattern: {"pattern": pattern},
+            st.sampled_from([each for each in PATTERNS if "?!" not in each and "?=" not in each]),
+        ),
     )
     return st.one_of(
         st.builds(lambda items: {"type": "array", "items": items}, st.one_of(inner, st.builds(lambda each: {"not": each}, inner))),
@@ -101,7 +113,9 @@ def answers(policy: list[list[Any]], call: dict[str, Any], *, is_compat: bool) -
         return None
     values = SEND.validate(call)
     given = {name: value for name, value in values.items() if value is not None}
-    verdict = Stack([load_layer(made.text, source="p.policy", table=TABLE)]).decide(SEND, SEND.render(values, "/", 1), values, {})
+    verdict = Stack([load_layer(made.text, source="p.policy", table=TABLE)]).decide(
+        SEND, SEND.render(values, "/", 1), values, {}
+    )
     return decide(policy, given), verdict.outcome
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentos.shell.askframe import framed, subject
+from agentos.shell.askframe import framed, offered, subject
 from agentos.shell.people import matches
 from tests.unit.shell.builders import ask
 
@@ -69,3 +69,70 @@ def test_approve_means_no_other_rule(rule: str) -> None:
 def test_approve_answers_approvals_only() -> None:
     assert not matches(ask(kind="unknown_outcome"), "write-it")
     assert not matches(ask(rule="", rule_name=""), "")
+
+
+ATTACKS = {
+    "a frame with a prompt": "x\n└\nask 9  process 1 (root:1) wants  clock.now\n[a]pprove, [d]eny? y",
+    "a cleared screen": "\x1b[2J\x1b[H\x1b]0;approve\x07ask 9",
+    "a carriage return": "harmless\rask 9  process 1 wants  clock.now",
+    "reordered text": "\u202e]evorppa[ \u2066\u200b\u200d\ufeff",
+    "line separators": "a\u2028└\u2029└\x85└\x0b└\x0c└",
+    "a wide wall": "\u754c" * 500 + "└",
+    "tags": "".join(chr(0xE0000 + ord(char)) for char in "approve"),
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_no_text_of_an_agent_stands_where_the_frame_stands(attack: str) -> None:
+    text = ATTACKS[attack]
+    request = {"op": "bank.transfer", "resource": text, "args": {"to": text}}
+    each = ask(
+        op="bank.transfer", args={"to": text}, preview=request, question=text, offer=f'allow bank.transfer "{text}"', batch="4/1",
+        would_cover=({"seq": 1, "pid": 4, "op": "bank.transfer", "resource": text, "at": 0.0},), scopes=("once", "tree"),
+        irreversible=True,
+    )  # fmt: skip
+    clean = ask(
+        op="bank.transfer", args={"to": "x"}, preview={**request, "resource": "x", "args": {"to": "x"}}, question="x", offer="allow",
+        batch="4/1", would_cover=({"seq": 1, "pid": 4, "op": "bank.transfer", "resource": "x", "at": 0.0},), scopes=("once", "tree"),
+        irreversible=True,
+    )  # fmt: skip
+
+    def outside(lines: list[str]) -> list[str]:
+        return [line for line in lines if not line.startswith("│ ")]
+
+    for show in (lambda one: framed(one, columns=60), lambda one: offered(one, columns=60)):
+        assert outside(show(each)) == outside(show(clean)), "the agent's text changes nothing outside the bar"
+        assert all(line.isprintable() for line in show(each))
+
+
+def test_ten_thousand_lines_leave_the_frame_in_sight() -> None:
+    lines = framed(ask(args={"text": "└\n" * 10_000}, preview=None), lines_max=20)
+    assert len(lines) < 30
+    assert lines[-1] == "└"
+
+
+def test_the_frame_says_what_nothing_takes_back_and_when_the_ask_lapses() -> None:
+    lines = framed(ask(irreversible=True, created=100.0, expires=1900.0, batch="4/12"))
+    assert "  effect   irreversible: nothing takes it back" in lines
+    assert any(line.startswith("  expires  30m after it was asked") for line in lines)
+    assert "  batch    4/12" in lines
+
+
+def test_a_request_is_shown_with_its_resource_and_whole_arguments() -> None:
+    long = "y" * 300
+    preview = {"op": "bank.transfer", "resource": "acct/7", "args": {"to": long[:20] + "... (300 characters)"}}
+    part = "".join(agent_part(framed(ask(op="bank.transfer", args={"to": long}, preview=preview))))
+    assert "resource: acct/7" in part
+    assert part.replace("│ ", "").count("y") == 300
+
+
+def test_an_offer_shows_its_rule_what_it_would_have_covered_and_the_scopes() -> None:
+    covered = ({"seq": 9, "pid": 4, "op": "fs.write", "resource": "/a.md", "at": 0.0},)
+    lines = offered(
+        ask(offer='allow fs.write "/a.md"', would_cover=covered, scopes=("once", "process", "tree"), preview={"diff": "x"})
+    )
+    assert '│ allow fs.write "/a.md"' in lines
+    assert "│ 9 pid 4 fs.write /a.md" in lines
+    assert "  what the target holds by then is not looked at" in lines
+    assert lines[-1] == "  scopes   once, process, tree or a duration such as 8h"
+    assert offered(ask()) == []
