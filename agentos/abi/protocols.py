@@ -1,6 +1,6 @@
-"""The two protocols by which a lower room reaches up, and the clock that everything is given.
+"""The protocols by which a lower room reaches up, and the clock that everything is given.
 
-The kernel schedules processes but knows no program: at boot it gets a `Runner`. Programs issue calls but know no device: they
+The kernel schedules processes but knows no program: at boot it gets a `Runner`, and a `Checker` for what only the broker can say. Programs issue calls but know no device: they
 get `Syscalls`, the broker.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-__all__ = ["Clock", "Runner", "Syscalls"]
+__all__ = ["Checker", "Clock", "Runner", "Syscalls"]
 
 
 class Clock(Protocol):
@@ -28,6 +28,18 @@ class Syscalls(Protocol):
 
     async def call(self, process: Any, op: str, args: dict[str, Any], *, number: str, key: str = "") -> Any:
         """Walk one call through the door and return its value; raises an AgentOSError otherwise."""
+        ...
+
+
+class Checker(Protocol):
+    """Decides calls without making them."""
+
+    def check(self, process: Any, op: str, args: dict[str, Any]) -> dict[str, Any]:
+        """Return what would be decided about a call of `process`, and why: outcome, code, rule, because, text.
+
+        Raises:
+            Invalid: the op or its arguments are wrong.
+        """
         ...
 
 

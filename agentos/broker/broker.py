@@ -45,7 +45,7 @@ class Broker:
         self._replay = Replay(self.door, self._effects)
         self._flights: dict[tuple[int, str], anyio.Event] = {}
 
-    async def call(
+    async def call(  # noqa: PLR0913 - everything after `args` is about how the call was made
         self,
         process: AgentProcess,
         op: str,
@@ -116,7 +116,7 @@ class Broker:
                 raise door.fail(call, error) from None
             if verdict is None or verdict.outcome == "allow" or await self._approvals.obtain(call, verdict):
                 break
-        if "preview" in call.obligations and call.approval is None:
+        if "preview" in call.obligations and (call.approval is None or not call.approval.number):
             await self._approvals.note_preview(call)
         door.reserve(call)
         if call.op.inside:

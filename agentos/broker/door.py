@@ -3,10 +3,7 @@
     resolve      op table -> typed call -> canonical resource                (nothing observed yet)
     replay       a resumed program gets its journaled result back           (nothing below runs)
     turn         the scheduler's pacing; a paused process waits here
-    cover        a live capability covers op and resource                    kernel.capability
-    decide       every policy layer agrees, or a person is asked             policy, `broker.approval`
-    labels       a sink takes nothing stricter than its clearance            `broker.labels`
-    obligations  what a policy requires can be met                           `broker.obligation`
+    decide       capability, policy layers, labels, obligations, limits      `broker.decide`; a person: `broker.approval`
     reserve      budget along the whole ancestor chain, limits of policies   kernel.budget, kernel.quota
     inside       pure and local: run, one row with its state changes         here
     outside      intent, effect, result                                      `broker.effect`
@@ -22,39 +19,34 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
 from agentos.abi.codec import decode, encode
 from agentos.abi.labels import pack
-from agentos.abi.limits import CALLS_PER_SAVE_MAX, CALLS_PER_SAVE_WARN, DECISION_CACHE_MAX, RESULT_BYTES_MAX
-from agentos.abi.op import Effect
+from agentos.abi.limits import CALLS_PER_SAVE_MAX, CALLS_PER_SAVE_WARN, RESULT_BYTES_MAX
 from agentos.abi.permit import Permit, claim_seal
 from agentos.abi.probe import reached
 from agentos.abi.records import Change, Row
-from agentos.abi.resource import Resource
 from agentos.abi.syscall import Park, Syscall
+from agentos.broker.decide import Decisions
 from agentos.broker.handle import put_behind_handle, wants_handle
-from agentos.broker.labels import check_clearance, endorsed, raise_label, result_label, touch
-from agentos.broker.obligation import check_obligations, log_call
+from agentos.broker.labels import endorsed, raise_label, result_label
+from agentos.broker.obligation import log_call
+from agentos.broker.offer import still_covered
 from agentos.broker.request import Request
-from agentos.broker.secrets import authorise, authorise_host, secret_charges, secret_obligations
 from agentos.errors import AgentOSError, Denied, Invalid, Unavailable
 from agentos.kernel.core import Core
 from agentos.kernel.flow import ProcessFlow
 from agentos.kernel.lifecycle import encodable
 from agentos.kernel.process import AgentProcess, OpenCall, ProcessEnded
 from agentos.memory.objects import ObjectTable
-from agentos.policy import Verdict
-from agentos.policy.verdict import least
 
-__all__ = ["Door", "denial", "error_bytes", "settle_quota"]
+__all__ = ["Door", "error_bytes", "settle_quota"]
 
 log = logging.getLogger("agentos.broker")
 
 _SEAL: Final = claim_seal()
-_PLAN_DENIES = frozenset({Effect.KEYED, Effect.PROBEABLE, Effect.ONCE})
 
 
 class Door:
@@ -69,6 +61,8 @@ class Door:
     def __init__(self, core: Core, syscalls: Iterable[Syscall], objects: ObjectTable) -> None:
         self.core = core
         self.objects = objects
+        self.decisions = Decisions(core)
+        self.decide = self.decisions.decide
         self.served: dict[str, Syscall] = {}
         for syscall in syscalls:
             self.serve(syscall)
@@ -104,104 +98,6 @@ class Door:
         if not process.ended:
             process.account.charge({"calls": 1})
         return error
-
-    # --- decide -------------------------------------------------------------------------------------------------------------
-
-    def decide(self, call: Request) -> Verdict | None:
-        """Find the capability and the verdict of every layer. None = allowed, no policy layer anywhere.
-
-        Raises:
-            Denied: `denied.capability` or `denied.policy`; nothing was journaled yet.
-        """
-        process, op, core = call.process, call.op, self.core
-        own = op.self_right is True or (bool(op.self_right) and op.is_self_right(call.args, process.pid))
-        if own:
-            call.cap = None
-        else:
-            paid = call.paid.cap if call.paid is not None else 0
-            call.cap = core.caps.cover(process, op, call.resources, call.args, core.clock.now(), paid=paid)
-        if core.mode == "plan" and op.effect in _PLAN_DENIES:
-            raise Denied(
-                "policy", f"`{op.name}` has an effect outside, and this kernel only plans", rule="mode:plan", op=op.name
-            )
-        flow: ProcessFlow = process.facts["flow"]
-        flow.given, flow.vouched = call.given, call.vouched
-        verdict = call.verdict = self._verdict(process, call, own)
-        if verdict is not None and verdict.outcome == "deny":
-            raise denial(call, verdict)
-        if not op.inside and (asked := authorise(core, call)) is not None:
-            verdict = call.verdict = least(verdict, asked) if verdict is not None else asked
-        if op.clearance is not None and process.label:
-            check_clearance(call)
-        if process.stack.layers:
-            self._weigh(call)
-        return verdict
-
-    def _weigh(self, call: Request) -> None:
-        """Find what the layers require of an allowed call, and whether their limits have room for it."""
-        process, op, core = call.process, call.op, self.core
-        stack = process.stack
-        call.obligations = stack.obligations(op, call.resources, call.args, process.facts)
-        if call.secrets:
-            call.obligations |= secret_obligations(core, call)
-        if call.obligations:
-            check_obligations(call)
-        if call.reservation is None and call.paid is None:
-            call.charges = stack.charges(op, call.resources, call.args, process.facts)
-            if call.secrets:
-                call.charges += secret_charges(core, call)
-            if call.charges:
-                core.quotas.room(call.charges, process, core.clock.now())
-
-    def _verdict(self, process: AgentProcess, call: Request, own: bool) -> Verdict | None:
-        if call.op.asks:
-            return self._asked(process, call, own)
-        if not process.stack.layers:
-            return None
-        key = (call.op.name, call.resource_text)
-        verdict = process.verdict_cache.get(key)
-        if verdict is None:
-            verdict = process.stack.decide(call.op, call.resources, call.args, process.facts, own=own)
-            if verdict.constant:
-                if len(process.verdict_cache) >= DECISION_CACHE_MAX:
-                    process.verdict_cache.clear()
-                process.verdict_cache[key] = verdict
-        return verdict
-
-    def _asked(self, process: AgentProcess, call: Request, own: bool) -> Verdict:
-        """Return the verdict on an op that a person is asked about in any case: a deny of the layers, else an ask."""
-        verdict = process.stack.decide(call.op, call.resources, call.args, process.facts, own=own)
-        if verdict.outcome != "allow":
-            return verdict
-        return replace(verdict, outcome="ask", rule=f"op:{call.op.name}", because=f"it {call.op.asks}", constant=False)
-
-    def recheck(self, call: Request, attribute: str, value: Any, index: int = 0) -> None:
-        """Decide again on a late fact, on behalf of the device that found it: called with it before the first byte.
-
-        Raises:
-            Denied: the real target is not covered, is denied, or would need an approval of its own.
-        """
-        process, op = call.process, call.op
-        template = op.resources[index]
-        resources, args = call.resources, {**call.args, attribute: value}
-        if attribute == "redirect" and call.secrets:
-            authorise_host(self.core, call, value)
-        if attribute == "resolved":
-            touch(self.core, call, value, index)
-            resources = (*resources[:index], Resource("path", value, value), *resources[index + 1 :])
-            args[template.field] = value
-        if call.cap is not None:
-            self.core.caps.cover(process, op, resources, args, self.core.clock.now(), paid=call.cap.cap)
-        verdict = process.stack.decide(op, resources, args, process.facts, late=True)
-        if verdict.outcome == "deny":
-            raise denial(call, verdict)
-        if verdict.outcome == "ask" and not call.approved_by:
-            raise Denied(
-                "policy",
-                f"`{value}`, which `{call.resource_text}` leads to, needs an approval",
-                rule=verdict.rule,
-                hint="use the real path",
-            )
 
     # --- inside: pure and local ---------------------------------------------------------------------------------------------
 
@@ -284,20 +180,17 @@ class Door:
         """Decide once more after a wait: what was revoked meanwhile is gone (revoke-wins)."""
         try:
             self.decide(call)
+            if not still_covered(self.core, call):
+                raise Denied(
+                    "human", "the standing grant that covered this call ended while it waited", hint="make the call again"
+                )
         except Denied as error:
             raise self.fail(call, error) from None
 
     def done(self, call: Request, permit: Permit, value: Any) -> Any:
         """Append the row of a pure or local call that succeeded and return the value as a replay would."""
         core, process, changes = self.core, call.process, permit.changes
-        try:
-            encoded = encode(value)
-            if call.syscall.awaits:
-                encoded = core.secrets.scrub_encoded(encoded)
-        except AgentOSError as error:
-            raise self.fail(call, error, changes) from None
-        if len(encoded) > RESULT_BYTES_MAX:
-            raise self.fail(call, Invalid("argument", f"result has {len(encoded)} bytes, {RESULT_BYTES_MAX} at most"), changes)
+        encoded = self._encoded(call, value, changes)
         result = decode(encoded)
         carried = endorsed(core, call, permit, value) if permit.labels else 0
         label = result_label(call, result, carried)
@@ -327,6 +220,17 @@ class Door:
         flow: ProcessFlow = process.facts["flow"]
         flow.note_result(call.op, result, call.args, seq=process.last_seq, label=carried)
         return call.op.restore(result)
+
+    def _encoded(self, call: Request, value: Any, changes: list[Change]) -> bytes:
+        try:
+            encoded = encode(value)
+            if call.syscall.awaits:
+                encoded = self.core.secrets.scrub_encoded(encoded)
+            if len(encoded) > RESULT_BYTES_MAX:
+                raise Invalid("argument", f"result has {len(encoded)} bytes, {RESULT_BYTES_MAX} at most")
+        except AgentOSError as error:
+            raise self.fail(call, error, changes) from None
+        return encoded
 
     def settle_belongings(self, call: Request, labels: int, changes: list[Change]) -> None:
         """Use the capability and the approval up, end the timer, raise the label: all in the append that records the call."""
@@ -453,7 +357,7 @@ class Door:
 
     def bind_recheck(self, permit: Permit, call: Request) -> None:
         """Give a device the way to have late facts decided."""
-        permit.recheck = partial(self.recheck, call)
+        permit.recheck = partial(self.decisions.recheck, call)
 
 
 def settle_quota(
@@ -464,15 +368,6 @@ def settle_quota(
         core.quotas.changes(call.reservation, changes)
         core.quotas.settle(call.reservation, cost, succeeded, core.clock.now(), changes)
         call.reservation = None
-
-
-def denial(call: Request, verdict: Verdict) -> Denied:
-    """Return the error of a deny."""
-    text = f"{verdict.because}" if verdict.because else f"`{call.op.name}` on `{call.resource_text[:200]}` is denied"
-    return Denied(
-        "policy", f"{text} ({verdict.rule})", hint="this was a decision, not a failure; do not retry", rule=verdict.rule, op=call.op.name,
-        resource=call.resource_text[:200], layer=verdict.layer,
-    )  # fmt: skip
 
 
 def error_bytes(error: AgentOSError) -> bytes:

@@ -168,9 +168,7 @@ class Effects:
         changes: list[Change] = []
         settle_files(self._core, call, succeeded=False, changes=changes)
         label = UNTRUSTED if call.op.untrusted and not isinstance(error, Denied) else 0  # what it says comes from outside, too
-        self._append(
-            call, intent, permit, outcome, code=error.code, result=error_bytes(error), changes=changes, label=label
-        )
+        self._append(call, intent, permit, outcome, code=error.code, result=error_bytes(error), changes=changes, label=label)
         error.seq = intent.seq
         return error
 
@@ -219,8 +217,8 @@ class Effects:
             raise_label(process, label, changes)
         settle_quota(core, call, cost, changes, succeeded=outcome == "done")
         row = Row(
-            pid=process.pid, number=call.number, kind="result", op=call.op.name, outcome=outcome, code=code, labels=pack(process.label, own),
-            cost=encode(cost) if cost else b"", result=result, parent=intent.seq, at=core.clock.now(),
+            pid=process.pid, number=call.number, kind="result", op=call.op.name, outcome=outcome, code=code,
+            labels=pack(process.label, own), cost=encode(cost) if cost else b"", result=result, parent=intent.seq, at=core.clock.now(),
         )  # fmt: skip
         process.last_seq = core.append(row, changes)
         if "log" in call.obligations:

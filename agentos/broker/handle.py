@@ -63,5 +63,12 @@ def _summary(value: Any) -> str:
 
 
 def _kind(value: Any) -> str:
-    names = ((bool, "true or false"), (str, "text"), (int | float, "number"), (bytes, "bytes"), (Mapping, "object"), (list | tuple, "list"))
+    names = (
+        (bool, "true or false"),
+        (str, "text"),
+        (int | float, "number"),
+        (bytes, "bytes"),
+        (Mapping, "object"),
+        (list | tuple, "list"),
+    )
     return next((name for kind, name in names if isinstance(value, kind)), "nothing")

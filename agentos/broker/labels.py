@@ -15,8 +15,8 @@ from typing import Any, Final
 
 from agentos.abi.labels import LEVELS, UNTRUSTED, level
 from agentos.abi.permit import Permit
-from agentos.abi.resource import Resource
 from agentos.abi.records import Change
+from agentos.abi.resource import Resource
 from agentos.abi.values import Exit
 from agentos.broker.request import Request
 from agentos.errors import Denied

@@ -60,7 +60,12 @@ def check_obligations(call: Request) -> None:
 def log_call(call: Request, seq: int, outcome: str) -> None:
     """Tell the audit logger about one call; arguments and results stay in the journal."""
     audit.info(
-        "call pid=%d seq=%d op=%s resource=%s outcome=%s", call.process.pid, seq, call.op.name, call.resource_text[:200], outcome
+        "call pid=%d seq=%d op=%s resource=%s outcome=%s",
+        call.process.pid,
+        seq,
+        call.op.name,
+        call.resource_text[:200],
+        outcome,
     )
 
 

@@ -95,7 +95,7 @@ def answers_late(core: Core, call: Request, resources: tuple[Resource, ...], arg
 
 
 def _is_by_grant(core: Core, call: Request) -> bool:
-    """Say whether no person has seen a call, or the interrupted attempt that it finishes: its ask was about another, or a grant answered."""
+    """Say whether no person has seen a call, or the interrupted attempt that it finishes: a grant answered, or its ask was another's."""
     asked = call.approval
     if asked is None:
         if call.paid is None or not call.paid.ask:

@@ -114,7 +114,9 @@ def _value(core: Core, name: str) -> str:
         raise
     except Exception as error:  # noqa: BLE001 - the host's function: what it says may hold what it was to give
         kind = type(error).__name__
-        raise Unavailable("missing", f"the function of secret `{name}` failed ({kind})", hint="see the host's own log") from None
+        raise Unavailable(
+            "missing", f"the function of secret `{name}` failed ({kind})", hint="see the host's own log"
+        ) from None
 
 
 def secret_charges(core: Core, call: Request) -> tuple[Charge, ...]:

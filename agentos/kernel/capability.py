@@ -204,6 +204,14 @@ class CapTable:
     ) -> Cap:
         """Return a live capability of `process` that covers the call; one whose last use was `paid` for this very call still does.
 
+        Args:
+            process: Who calls.
+            op: The op.
+            resources: Its canonical resources, all of which must be covered.
+            args: Its validated arguments, for conditions.
+            now: The time.
+            paid: As for `is_usable`.
+
         Raises:
             Denied: `denied.capability`, none does; says what it holds for this op.
         """
@@ -358,11 +366,14 @@ class CapTable:
 
 
 def is_usable(cap: Cap, now: float, *, paid: int = 0) -> bool:
-    """Say whether a capability can cover a call: it has not expired, and has a use left, or the call has `paid` for its own already."""
+    """Say whether a capability can cover a call: it has not expired, and has a use left or the call has `paid` for its own already.
+
+    `paid` is a handle, 0 for none, -1 when the call has paid, and what with is not known.
+    """
     record = cap.record
     if 0 < record.expires <= now:
         return False
-    return record.uses_left != 0 or record.cap == paid or (bool(cap.children) and uses_left(cap, now) > 0)
+    return record.uses_left != 0 or paid in (record.cap, -1) or (bool(cap.children) and uses_left(cap, now) > 0)
 
 
 def uses_left(cap: Cap, now: float) -> int:

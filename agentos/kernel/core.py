@@ -17,7 +17,7 @@ import anyio
 from agentos.abi.codec import encode
 from agentos.abi.limits import STEP_REPORT_S
 from agentos.abi.op import OpTable
-from agentos.abi.protocols import Clock, Runner
+from agentos.abi.protocols import Checker, Clock, Runner
 from agentos.abi.records import AccountRecord, AskRecord, CapRecord, Change, MessageRecord, ProcessRecord, Row, StandingRecord
 from agentos.kernel.ask import AskTable
 from agentos.kernel.capability import CapTable
@@ -81,6 +81,7 @@ class Core:
         self.mail = MailTable(store.max_key(MessageRecord) + 1)
         self._next_pid = store.max_key(ProcessRecord) + 1
         self.runner: Runner
+        self.checker: Checker
         self.past_deadline: Callable[[AgentProcess], None]
         self.run_process: Callable[[AgentProcess], Coroutine[Any, Any, None]]
         self.effects = 0

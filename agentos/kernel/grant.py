@@ -271,8 +271,8 @@ class Bound:
         whole = next((found for allowed in requests if (found := _contained(part, allowed)) is not None), None)
         if whole is not None:
             return [whole]
-        found = {one.text: one for allowed in requests if (one := _contained(allowed, part)) is not None}
-        common = list(found.values())
+        parts = {one.text: one for allowed in requests if (one := _contained(allowed, part)) is not None}
+        common = list(parts.values())
         if not common:
             raise Denied(
                 "capability",

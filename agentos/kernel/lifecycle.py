@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from agentos.abi.image import AgentImage
     from agentos.kernel.core import Core
 
-__all__ = ["Birth", "end", "exec_image", "fork", "link", "signal", "spawn"]
+__all__ = ["Birth", "decode_layers", "end", "exec_image", "fork", "link", "signal", "spawn"]
 
 _NEVER = float("inf")
 
@@ -116,8 +116,8 @@ def image_layers(core: Core, image: AgentImage) -> list[Layer]:
 def _make(core: Core, image: AgentImage, birth: Birth, parent: AgentProcess | None, limits: dict[str, float]) -> AgentProcess:
     pid = core.new_pid()
     now = core.clock.now()
-    layers = [*(decode_layers(parent.record) if parent else ()), *(layer.digest for layer in image_layers(core, image))]
-    layers += [layer.digest for layer in birth.layers]
+    given = [layer.digest for layer in (*image_layers(core, image), *birth.layers)]
+    layers = [*_passed_on(parent.record), *given] if parent is not None else given
     above = parent.record.deadline if parent is not None else 0.0
     ends = [t for t in (above, birth.deadline, now + limits["wall_s"] if "wall_s" in limits else 0.0) if t]
     record = ProcessRecord(
@@ -128,6 +128,7 @@ def _make(core: Core, image: AgentImage, birth: Birth, parent: AgentProcess | No
     if parent is not None:
         record.ppid, record.tree, record.depth = parent.pid, parent.record.tree, parent.record.depth + 1
         record.label, record.cwd = parent.label, parent.cwd
+    record.endorsing = len(given) if parent is None else parent.record.endorsing
     if has_fence(birth.goal) or has_fence(birth.args):
         record.label |= UNTRUSTED
     record.birth_label = record.label
@@ -142,7 +143,7 @@ def _stored(value: Any) -> bytes:
 def link(core: Core, record: ProcessRecord, account: Account, image: AgentImage, parent: AgentProcess | None) -> AgentProcess:
     """Enter a process, new or read from the store, into the tables."""
     process = AgentProcess(record, parent, image, account)
-    process.stack = core.layers.stack(decode_layers(record))
+    process.stack = core.layers.stack_of(record)
     process.facts = {
         "proc.pid": record.pid, "proc.depth": record.depth, "proc.image": record.image, "proc.name": record.name,
         "proc.mode": core.mode, "proc.goal": _own_goal(record), "overlay": False, "flow": ProcessFlow(core, process),
@@ -167,6 +168,11 @@ def decode_layers(record: ProcessRecord) -> list[str]:
     return list(decode(record.layers)) if record.layers else []
 
 
+def _passed_on(record: ProcessRecord) -> list[str]:
+    """Return the digests of the layers that a child gets: those of its parent, and the parent's own."""
+    return [*decode_layers(record), record.own_layer] if record.own_layer else decode_layers(record)
+
+
 def fork(core: Core, process: AgentProcess, grant: Iterable[str], goal: Any, changes: list[Change]) -> AgentProcess:
     """Start a child that continues from the caller's program state: same image, save point and tape, nothing else.
 
@@ -182,7 +188,7 @@ def fork(core: Core, process: AgentProcess, grant: Iterable[str], goal: Any, cha
         child.facts["proc.goal"] = _own_goal(its)
     its.save_number, its.save_state = mine.save_number, mine.save_state
     its.fork_pid, its.fork_seq = process.pid, core.journal.head + 1
-    its.layers = mine.layers
+    its.layers, its.own_layer, its.endorsing = mine.layers, mine.own_layer, mine.endorsing
     changes += _copied_names(core, process.pid, child.pid)
     child.stack, child.label, child.fresh = process.stack, process.label, False
     return child
@@ -216,7 +222,7 @@ def exec_image(
     record.save_state, record.save_number, record.fork_pid, record.fork_seq = b"", process.next_number, 0, 0
     record.save_seq, record.cwd = core.journal.head + 1, process.cwd
     process.image = image
-    process.stack = core.layers.stack(decode_layers(record))
+    process.stack = core.layers.stack_of(record)
     process.facts["proc.image"] = record.image
     process.forget_decisions()
     changes.append(Change(record, replaced))

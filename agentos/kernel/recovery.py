@@ -31,7 +31,7 @@ from agentos.abi.records import (
 from agentos.abi.syscall import Wait
 from agentos.errors import Invalid
 from agentos.kernel.budget import Account
-from agentos.kernel.lifecycle import decode_layers, link
+from agentos.kernel.lifecycle import link
 from agentos.kernel.process import AgentProcess, OpenCall
 from agentos.policy import CapSpec, parse_capability
 
@@ -170,7 +170,7 @@ def wake_dormant(core: Core) -> None:
             core.caps.load(cap, spec, holder)
     if core.layers.wake_dormant():
         for process in core.processes:
-            process.stack = core.layers.stack(decode_layers(process.record))
+            process.stack = core.layers.stack_of(process.record)
             process.forget_decisions()
 
 

@@ -80,7 +80,17 @@ def learn(calls: Sequence[Recorded], *, name: str, table: OpTable, generalise: b
         remarks += said
     text = _text(name, drafts, merged, table)
     layer = load_layer(text, source=f"{name}.policy", table=table)
+    _check(merged, layer, lost)
     return Learned(text, layer, len(merged), tuple(remarks))
+
+
+def _check(calls: Iterable[Recorded], layer: Layer, lost: set[str]) -> None:
+    """Assert that no denied call is allowed, and no admitted one denied but those that cannot be written."""
+    stack = Stack([layer])
+    for call in calls:
+        found = call.decide(stack).outcome
+        is_right = found != "allow" if call.outcome == "deny" else found != "deny" or call_key(call) in lost
+        assert is_right, f"journal {call.seq}: {found}"
 
 
 def _merged(calls: Iterable[Recorded]) -> tuple[list[Recorded], list[str]]:

@@ -15,9 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from agentos.abi.op import OpTable
 from agentos.policy.layer import Layer
+from agentos.policy.narrow_automaton import Allowance
 from agentos.policy.narrow_call import Witness
 from agentos.policy.narrow_later import may_widen_later
 from agentos.policy.narrow_op import Budget, Difference, compare_op
@@ -25,8 +27,8 @@ from agentos.policy.narrow_static import requires_of, statement_loss
 
 __all__ = ["Comparison", "OpDifference", "Witness", "compare", "diff"]
 
-STATES_MAX = 20_000
-SAMPLES_MAX = 100_000
+STATES_MAX: Final = 200_000
+SAMPLES_MAX: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,13 @@ class OpDifference:
 
 
 def compare(
-    old: Layer | None, new: Layer | None, table: OpTable, *, states_max: int = STATES_MAX, running: bool = False
+    old: Layer | None,
+    new: Layer | None,
+    table: OpTable,
+    *,
+    states_max: int = STATES_MAX,
+    samples_max: int = SAMPLES_MAX,
+    running: bool = False,
 ) -> Comparison:
     """Return how `new` relates to `old`; None = no layer, which lets everything through.
 
@@ -81,7 +89,8 @@ def compare(
         old: The layer that is in force.
         new: The layer that would replace it.
         table: The ops that exist.
-        states_max: How much of the automata behind patterns is explored at a time.
+        states_max: How many states of the automata behind patterns are explored, in all.
+        samples_max: How many supposed calls are decided.
         running: The limits of `old` have counted: one that is not kept to the letter would start anew.
 
     Cost: under a second for 200 rules against 200 rules.
@@ -90,14 +99,15 @@ def compare(
     narrowing = statement_loss(new, old, running=False)
     is_undecided = False
     witness = lost
-    for _, found in _per_op(old, new, table, states_max):
+    budget = Budget(Allowance(states_max), samples_max)
+    for _, found in _per_op(old, new, table, budget):
         witness = witness or found.wider
         narrowing = narrowing or found.narrower
         is_undecided = is_undecided or found.undecided
         if witness is not None and narrowing is not None:
             break
     if witness is None and not is_undecided:
-        is_undecided = _may_widen_unseen(old, new, states_max)
+        is_undecided = _may_widen_unseen(old, new, budget)
     is_wider = witness is not None
     return Comparison(not is_wider and not is_undecided, is_wider, not is_wider and is_undecided, witness, narrowing)
 
@@ -108,16 +118,16 @@ def diff(a: Layer | None, b: Layer | None, table: OpTable, *, states_max: int = 
     lost, gained = statement_loss(a, b, running=False), statement_loss(b, a, running=False)
     if lost is not None or gained is not None:
         found.append(OpDifference("", lost, gained, undecided=False))
-    for name, one in _per_op(a, b, table, states_max):
+    budget = Budget(Allowance(states_max), SAMPLES_MAX)
+    for name, one in _per_op(a, b, table, budget):
         if one.wider is not None or one.narrower is not None or one.undecided:
             found.append(OpDifference(name, one.wider, one.narrower, one.undecided))
-    if _may_widen_unseen(a, b, states_max):
+    if _may_widen_unseen(a, b, budget):
         found.append(OpDifference("", None, None, undecided=True))
     return found
 
 
-def _per_op(old: Layer | None, new: Layer | None, table: OpTable, states_max: int) -> Iterator[tuple[str, Difference]]:
-    budget = Budget(states_max, SAMPLES_MAX)
+def _per_op(old: Layer | None, new: Layer | None, table: OpTable, budget: Budget) -> Iterator[tuple[str, Difference]]:
     duties = requires_of(old) != requires_of(new)
     if old is not None and new is not None and old.digest == new.digest:
         return
@@ -125,11 +135,11 @@ def _per_op(old: Layer | None, new: Layer | None, table: OpTable, states_max: in
         yield op.name, compare_op(old, new, op, budget, duties=duties)
 
 
-def _may_widen_unseen(old: Layer | None, new: Layer | None, states_max: int) -> bool:
+def _may_widen_unseen(old: Layer | None, new: Layer | None, budget: Budget) -> bool:
     """Say whether ops of devices that are mounted later may get more, or be required less."""
     if old is not None and new is not None and old.digest == new.digest:
         return False
-    return may_widen_later(old, new, states_max) or _may_require_less(old, new)
+    return may_widen_later(old, new, budget.states) or _may_require_less(old, new)
 
 
 def _may_require_less(old: Layer | None, new: Layer | None) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Hashable, Sequence
 from typing import Final
 
 from agentos.policy.argv import CODE_WORDS, INTERPRETERS, Argv, argv_of
-from agentos.policy.narrow_automaton import Automaton, excluding, glob_node, many, spelled
+from agentos.policy.narrow_automaton import Allowance, Automaton, excluding, glob_node, many, spelled
 from agentos.policy.regex_parse import Chain, Node
 
 __all__ = ["commands"]
@@ -27,11 +27,11 @@ _ANY_COMMAND: Final = argv_of("* **")
 _TOKEN: Final = many(excluding(_END), 1)
 
 
-def commands(patterns: Sequence[Argv], states_max: int) -> list[tuple[str, ...]] | None:
-    """Return commands that realise every combination of `patterns` matching and naming, or None past `states_max` states."""
+def commands(patterns: Sequence[Argv], allowance: Allowance) -> list[tuple[str, ...]] | None:
+    """Return commands that realise every combination of `patterns` matching and naming, or None when the allowance is used up."""
     everything = Chain((spelled(_END), _TOKEN))
-    found = _explored(patterns, many(everything, 1), None, states_max)
-    plain = _explored(patterns, many(everything, 1), _Plain(), states_max)
+    found = _explored(patterns, many(everything, 1), None, allowance)
+    plain = _explored(patterns, many(everything, 1), _Plain(), allowance)
     if found is None or plain is None:
         return None
     found += plain
@@ -39,7 +39,7 @@ def commands(patterns: Sequence[Argv], states_max: int) -> list[tuple[str, ...]]
     literals = sorted({token for pattern in patterns for token in pattern.literals})
     for name in sorted(head for head in heads if head is not None and _is_interpreter(head)):
         base = Chain((spelled(_END + name), many(everything)))
-        more = _explored(patterns, base, _Carried(name, literals), states_max)
+        more = _explored(patterns, base, _Carried(name, literals), allowance)
         if more is None:
             return None
         found += more
@@ -47,12 +47,12 @@ def commands(patterns: Sequence[Argv], states_max: int) -> list[tuple[str, ...]]
 
 
 def _explored(
-    patterns: Sequence[Argv], base: Node, machine: _Plain | _Carried | None, states_max: int
+    patterns: Sequence[Argv], base: Node, machine: _Plain | _Carried | None, allowance: Allowance
 ) -> list[tuple[str, ...]] | None:
     automaton = Automaton(base, nice=_NICE)
     for tokens in dict.fromkeys(pattern.tokens for pattern in patterns):
         automaton.add(glob_node(tokens, _END))
-    classes = automaton.explore(states_max, lead=_END, machine=machine)
+    classes = automaton.explore(allowance, lead=_END, machine=machine)
     if classes is None:
         return None
     found = [tuple(text.split(_END)) for text in classes.values()]

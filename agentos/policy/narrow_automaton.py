@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from agentos.policy.glob import ONE, STAR, Deep, Segment, Sequence_
 from agentos.policy.regex_parse import Branches, Chain, Chars, Node, Ranges, Repeat
 
-__all__ = ["EVERY", "Automaton", "Machine", "either", "excluding", "glob_node", "many", "spelled"]
+__all__ = ["EVERY", "Allowance", "Automaton", "Machine", "either", "excluding", "glob_node", "many", "spelled"]
 
 _LAST: Final = 0x10FFFF
 _SURROGATES: Final = (0xD800, 0xDFFF)
@@ -85,6 +86,18 @@ def _item_node(item: Segment | Deep, separator: str) -> Node:
     return Chain((spelled(separator), *parts))
 
 
+@dataclass(slots=True)
+class Allowance:
+    """How many steps several explorations together may still make."""
+
+    left: int
+
+    def take(self, steps: int = 1) -> bool:
+        """Use some of it; False when there is not enough left."""
+        self.left -= steps
+        return self.left >= 0
+
+
 class Automaton:
     """One automaton for many languages over the texts of a base language.
 
@@ -115,12 +128,12 @@ class Automaton:
         return number
 
     def explore(
-        self, states_max: int, *, lead: str = "", machine: Machine | None = None
+        self, allowance: Allowance, *, lead: str = "", machine: Machine | None = None
     ) -> dict[tuple[Vector, Hashable], str] | None:
-        """Return every realisable pair of (languages, label of `machine`) with a shortest text, or None past `states_max` subsets.
+        """Return every realisable pair of (languages, label of `machine`) with a shortest text, or None when the allowance is used up.
 
         Args:
-            states_max: How many subsets of states are looked at.
+            allowance: How many subsets of states may still be looked at.
             lead: Text that every language begins with and that the returned texts leave out.
             machine: Runs beside; its label is part of the key (empty without one).
         """
@@ -132,7 +145,7 @@ class Automaton:
         found: dict[tuple[Vector, Hashable], str] = {}
         todo = [start]
         for state in todo:
-            if len(parents) > states_max:
+            if not allowance.take():
                 return None
             nfa, beside = state
             if self._base_final in nfa:

@@ -161,13 +161,16 @@ def facts_of(sample: Sample, origins: bool = True) -> tuple[dict[str, Any], froz
 
 
 def _by_value(known: Iterable[tuple[Any, Origin]]) -> dict[tuple[str, Any], Origin]:
-    """Return origins as a kernel knows them, by value; what was supposed of a list or object, its parts have."""
+    """Return origins as a kernel knows them, by value; the label that was supposed of a list or object, its parts have."""
     found: dict[tuple[str, Any], Origin] = {}
     for value, origin in sorted(known, key=lambda pair: isinstance(pair[0], list | dict)):
-        parts = value if isinstance(value, list) else list(value.values()) if isinstance(value, dict) else [value]
-        for part in map(_plain, parts):
+        if not isinstance(value, list | dict):
+            found.setdefault((type(_plain(value)).__name__, _plain(value)), origin)
+            continue
+        for part in map(_plain, value if isinstance(value, list) else value.values()):
             if not isinstance(part, list | dict):
-                found.setdefault((type(part).__name__, part), origin)
+                key = (type(part).__name__, part)
+                found[key] = Origin(origin.label, found[key].sources if key in found else origin.sources)
     return found
 
 

@@ -15,6 +15,7 @@ from agentos.abi.op import Effect, Op
 from agentos.abi.resource import Kind, Resource, Template
 from agentos.policy.check import CheckedRule
 from agentos.policy.layer import Layer
+from agentos.policy.narrow_automaton import Allowance
 from agentos.policy.narrow_call import Said, freer
 from agentos.policy.narrow_probe import expr_key
 from agentos.policy.narrow_resource import resources_of
@@ -36,7 +37,7 @@ _Condition = tuple[Any, ...]
 def _act(path: str) -> None: ...
 
 
-def may_widen_later(old: Layer | None, new: Layer | None, states_max: int) -> bool:
+def may_widen_later(old: Layer | None, new: Layer | None, allowance: Allowance) -> bool:
     """Say whether `new` might let a call of an op that is not there yet through more freely than `old`."""
     if old is None:
         return False
@@ -47,7 +48,7 @@ def may_widen_later(old: Layer | None, new: Layer | None, states_max: int) -> bo
     for op in _later_ops([*before, *after]):
         sides = _Side(old, before, op), _Side(new, after, op)
         conditions = sorted(sides[0].conditions | sides[1].conditions, key=repr)
-        resources = _resources(op, [*sides[0].patterns(), *sides[1].patterns()], states_max)
+        resources = _resources(op, [*sides[0].patterns(), *sides[1].patterns()], allowance)
         if resources is None or len(conditions) > _CONDITIONS_MAX:
             return True
         tries -= len(resources) << len(conditions)
@@ -84,10 +85,10 @@ def _later_ops(rules: Sequence[CheckedRule]) -> Iterator[Op]:
         yield Op(f"{family}.later", _act, effect, tuple(_TEMPLATES[kind] for kind in kinds))
 
 
-def _resources(op: Op, patterns: Sequence[Pattern], states_max: int) -> list[Resource] | None:
+def _resources(op: Op, patterns: Sequence[Pattern], allowance: Allowance) -> list[Resource] | None:
     found: list[Resource] = []
     for template in op.resources:
-        mine = resources_of(op, template, patterns, (), states_max)
+        mine = resources_of(op, template, patterns, (), allowance)
         if mine is None:
             return None
         found += mine

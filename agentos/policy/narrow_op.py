@@ -17,6 +17,7 @@ from agentos.abi.resource import Resource, Template
 from agentos.policy.attributes import FACTS, type_of
 from agentos.policy.decide import Stack
 from agentos.policy.layer import BoundRule, Layer
+from agentos.policy.narrow_automaton import Allowance
 from agentos.policy.narrow_call import Pair, Sample, Witness, facts_of, filler, freer, witness_of
 from agentos.policy.narrow_probe import Key, Probe, Root, expr_key, probes_of, rule_exprs
 from agentos.policy.narrow_resource import TextTest, resources_of
@@ -33,9 +34,9 @@ _TIED_VERBS: Final = frozenset({"like", "==", "!=", "in", "absent", "matches", "
 
 @dataclass(slots=True)
 class Budget:
-    """How much a comparison may still do: `states` of automata for each exploration, `samples` in all."""
+    """How much a comparison may still do: states of automata, and supposed calls."""
 
-    states: int
+    states: Allowance
     samples: int
 
 

@@ -17,7 +17,7 @@ from agentos.abi.resource import Resource, Template
 from agentos.policy.attributes import type_of
 from agentos.policy.glob import Deep, Sequence_
 from agentos.policy.narrow_argv import commands
-from agentos.policy.narrow_automaton import Automaton, excluding, glob_node, many, spelled
+from agentos.policy.narrow_automaton import Allowance, Automaton, excluding, glob_node, many, spelled
 from agentos.policy.narrow_url import urls
 from agentos.policy.pattern import ArgvPattern, Pattern, SegmentPattern, compile_pattern
 from agentos.policy.regex_parse import Branches, Chain, Node, parse_regex
@@ -32,23 +32,23 @@ _ID_SEGMENT: Final = r"(?:[A-Za-z0-9 @:+=,._~!$&'()\-]|%[0-9A-F][0-9A-F])+"
 
 
 def resources_of(
-    op: Op, template: Template, patterns: Iterable[Pattern], tests: Sequence[TextTest], states_max: int
+    op: Op, template: Template, patterns: Iterable[Pattern], tests: Sequence[TextTest], allowance: Allowance
 ) -> list[Resource] | None:
-    """Return resources of `template` that realise every combination of `patterns` and `tests`; None past `states_max` states."""
+    """Return resources of `template` that realise every combination of `patterns` and `tests`; None when the allowance is used up."""
     mine = [pattern for pattern in dict.fromkeys(patterns) if pattern.kind == template.kind]
     if template.kind == "path":
-        return _paths(mine, tests, states_max)
+        return _paths(mine, tests, allowance)
     if template.kind == "url":
-        return urls([one.parts for one in mine if isinstance(one, UrlPattern)], tests, states_max)
+        return urls([one.parts for one in mine if isinstance(one, UrlPattern)], tests, allowance)
     if template.kind == "argv":
-        found = commands([one.argv for one in mine if isinstance(one, ArgvPattern)], states_max)
+        found = commands([one.argv for one in mine if isinstance(one, ArgvPattern)], allowance)
         return None if found is None else [template.render({template.field: tokens}, "/") for tokens in found]
     if not template.fields:
         return [Resource("id", template.text, template.text)]
-    return _ids(op, template, mine, states_max)
+    return _ids(op, template, mine, allowance)
 
 
-def _paths(patterns: Sequence[Pattern], tests: Sequence[TextTest], states_max: int) -> list[Resource] | None:
+def _paths(patterns: Sequence[Pattern], tests: Sequence[TextTest], allowance: Allowance) -> list[Resource] | None:
     automaton = Automaton(Branches((spelled("/"), many(Chain((spelled("/"), _path_segment())), 1))))
     liked = [compile_pattern("path", operand) for verb, operand in tests if verb == "like"]
     for segments in dict.fromkeys(one.segments for one in (*patterns, *liked) if isinstance(one, SegmentPattern)):
@@ -56,7 +56,7 @@ def _paths(patterns: Sequence[Pattern], tests: Sequence[TextTest], states_max: i
     for verb, operand in tests:
         if verb != "like":
             automaton.add(parse_regex(operand) if verb == "matches" else spelled(operand))
-    found = automaton.explore(states_max)
+    found = automaton.explore(allowance)
     return None if found is None else [Resource("path", text, text) for text in found.values()]
 
 
@@ -73,11 +73,11 @@ def _rooted(segments: Sequence_) -> Node:
     return Branches((node, spelled("/"))) if all(isinstance(item, Deep) for item in segments) else node
 
 
-def _ids(op: Op, template: Template, patterns: Sequence[Pattern], states_max: int) -> list[Resource] | None:
+def _ids(op: Op, template: Template, patterns: Sequence[Pattern], allowance: Allowance) -> list[Resource] | None:
     automaton = Automaton(Chain((spelled("/"), parse_regex(_id_regex(op, template)))))
     for segments in dict.fromkeys(one.segments for one in patterns if isinstance(one, SegmentPattern)):
         automaton.add(glob_node(segments, "/"))
-    found = automaton.explore(states_max, lead="/")
+    found = automaton.explore(allowance, lead="/")
     return None if found is None else [Resource("id", text, text) for text in found.values()]
 
 

@@ -19,7 +19,7 @@ from typing import Final
 from agentos.policy.attributes import TEXT_CHARS_MAX
 from agentos.policy.conditions import REGEX_CHARS_MAX
 from agentos.policy.glob import sequence_of
-from agentos.policy.narrow_automaton import EVERY, Automaton, excluding, glob_node, many, spelled
+from agentos.policy.narrow_automaton import EVERY, Allowance, Automaton, excluding, glob_node, many, spelled
 from agentos.policy.regex_parse import Chain, Node, parse_regex
 
 __all__ = ["Asked", "Findings", "Text", "numbers", "texts"]
@@ -63,9 +63,9 @@ class Asked:
     links: list[float] = field(default_factory=list)
 
 
-def texts(asked: Asked, findings: Findings, states_max: int) -> list[str]:
+def texts(asked: Asked, findings: Findings, allowance: Allowance) -> list[str]:
     """Return texts for every combination of answers to what is asked."""
-    classes = _classes(asked, states_max)
+    classes = _classes(asked, allowance)
     if classes is None:
         findings.exact = False
         return [*asked.whole, ""]
@@ -89,7 +89,7 @@ def texts(asked: Asked, findings: Findings, states_max: int) -> list[str]:
     return found
 
 
-def _classes(asked: Asked, states_max: int) -> list[tuple[bool, str]] | None:
+def _classes(asked: Asked, allowance: Allowance) -> list[tuple[bool, str]] | None:
     """Return texts with whether they are one of the whole texts asked for. Every language is spelled behind a ``/``."""
     automaton = Automaton(Chain((spelled("/"), many(EVERY))))
     for glob in dict.fromkeys(asked.globs):
@@ -99,7 +99,7 @@ def _classes(asked: Asked, states_max: int) -> list[tuple[bool, str]] | None:
     first_whole = automaton.count
     for text in dict.fromkeys(asked.whole):
         automaton.add(spelled(f"/{text}"))
-    found = automaton.explore(states_max, lead="/")
+    found = automaton.explore(allowance, lead="/")
     return None if found is None else [(max(vector, default=-1) >= first_whole, text) for (vector, _), text in found.items()]
 
 

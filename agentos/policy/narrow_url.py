@@ -8,7 +8,7 @@ from typing import Final
 from agentos.abi.resource import Resource, Url, canonical_url
 from agentos.errors import Invalid
 from agentos.policy.glob import Deep, Sequence_
-from agentos.policy.narrow_automaton import Automaton, glob_node, spelled
+from agentos.policy.narrow_automaton import Allowance, Automaton, glob_node, spelled
 from agentos.policy.pattern import compile_pattern
 from agentos.policy.regex_parse import Branches, Chain, Node, parse_regex
 from agentos.policy.url_pattern import UrlParts, UrlPattern
@@ -28,12 +28,12 @@ _QUERY: Final = "x=y"
 _Place = tuple[frozenset[int], str]
 
 
-def urls(patterns: Sequence[UrlParts], tests: Sequence[tuple[str, str]], states_max: int) -> list[Resource] | None:
-    """Return URLs that realise every combination of `patterns` and of the tests `like` and ``==``; None past `states_max` states."""
+def urls(patterns: Sequence[UrlParts], tests: Sequence[tuple[str, str]], allowance: Allowance) -> list[Resource] | None:
+    """Return URLs that realise every combination of `patterns` and of the tests `like` and ``==``; None when the allowance is used up."""
     liked = [compile_pattern("url", operand) for verb, operand in tests if verb == "like"]
     every = list(dict.fromkeys([*patterns, *(one.parts for one in liked if isinstance(one, UrlPattern))]))
-    hosts = _hosts([parts.host for parts in every], states_max)
-    paths = _explored([parts.path for parts in every], _PATH, "/", "", states_max)
+    hosts = _hosts([parts.host for parts in every], allowance)
+    paths = _explored([parts.path for parts in every], _PATH, "/", "", allowance)
     if hosts is None or paths is None:
         return None
     found: dict[frozenset[int], Url] = {}
@@ -43,7 +43,7 @@ def urls(patterns: Sequence[UrlParts], tests: Sequence[tuple[str, str]], states_
             both = schemed & hosted
             for pathed, path in paths:
                 found.setdefault(both & pathed, Url(scheme, host, port, path, ""))
-            if len(found) > states_max:
+            if not allowance.take(len(paths)):
                 return None
     literals = [operand for verb, operand in tests if verb == "=="]
     whole = [*found.values(), *(url for text in literals if (url := _canonical(text)) is not None)]
@@ -76,18 +76,18 @@ def _origins(every: Sequence[UrlParts]) -> dict[frozenset[int], tuple[str, int]]
     return found
 
 
-def _hosts(globs: Sequence[Sequence_], states_max: int) -> list[_Place] | None:
+def _hosts(globs: Sequence[Sequence_], allowance: Allowance) -> list[_Place] | None:
     """Return hosts, and addresses written with ``:``, which are one label whatever they hold."""
-    names = _explored(globs, _HOST, ".", ".", states_max)
-    addresses = _explored(globs, _ADDRESS, "\0", "\0", states_max)
+    names = _explored(globs, _HOST, ".", ".", allowance)
+    addresses = _explored(globs, _ADDRESS, "\0", "\0", allowance)
     return None if names is None or addresses is None else names + addresses
 
 
-def _explored(globs: Sequence[Sequence_], base: Node, separator: str, lead: str, states_max: int) -> list[_Place] | None:
+def _explored(globs: Sequence[Sequence_], base: Node, separator: str, lead: str, allowance: Allowance) -> list[_Place] | None:
     """Return texts for every combination of globs; languages are numbered like `globs`."""
     automaton = Automaton(Chain((spelled(lead), base)))
     numbers = {segments: automaton.add(_rooted(segments, separator, lead)) for segments in dict.fromkeys(globs)}
-    found = automaton.explore(states_max, lead=lead)
+    found = automaton.explore(allowance, lead=lead)
     if found is None:
         return None
     return [

@@ -18,6 +18,7 @@ from annotated_types import Ge
 from agentos.abi.op import Op
 from agentos.policy.attributes import FACTS, Type, type_of
 from agentos.policy.flow import Origin
+from agentos.policy.narrow_automaton import Allowance
 from agentos.policy.narrow_flow import LABELS, Supposed, origins_of
 from agentos.policy.narrow_probe import Probe, Root
 from agentos.policy.narrow_text import Asked, Findings, Text, numbers, texts
@@ -63,9 +64,9 @@ _Built = tuple[Any, tuple[tuple[Any, Origin], ...]]
 class Values:
     """Makes the options of the roots of one op. `findings.exact` is False once some of them are not known to be complete."""
 
-    def __init__(self, op: Op, states_max: int) -> None:
+    def __init__(self, op: Op, allowance: Allowance) -> None:
         self._op = op
-        self._states_max = states_max
+        self._allowance = allowance
         self.findings = Findings()
 
     def options(self, root: Root, given: Sequence[str] | None = None) -> list[Option]:
@@ -151,9 +152,7 @@ class Values:
             return
         asked, constants = _asked(probes)
         if kind.kind in ("text", "any"):
-            yield from (
-                text if isinstance(text, Text) else Text(text) for text in texts(asked, self.findings, self._states_max)
-            )
+            yield from (text if isinstance(text, Text) else Text(text) for text in texts(asked, self.findings, self._allowance))
         if kind.kind in ("number", "any"):
             is_whole = hint is not None and _is_whole(hint)
             for number in numbers(constants, is_whole=is_whole, bounds=_bounds(hint)):
@@ -199,22 +198,22 @@ class Values:
         elements: list[_Built] = [*_bounded(values, self.findings)]
         elements += [(None, ())] if hint is None or is_optional(hint) else []
         elements = _distinct(elements, lambda one: self._answers_of([one[0]], one[1], on_elements))
-        known: dict[Any, _Built] = {self._answers_of([], (), on_elements): ([], ())}
-        todo = list(known.values())
+        todo: list[_Built] = [([], ())]
+        known: set[Any] = {(self._answers_of([], (), on_elements), False)}
         for made, origins in todo:
             for element, its in elements:
-                longer, both = [*made, element], (*origins, *its)
-                answers = self._answers_of(longer, both, on_elements)
-                if answers not in known:
-                    known[answers] = (longer, both)
-                    todo.append((longer, both))
+                longer: _Built = ([*made, element], (*origins, *its))
+                key = (self._answers_of(*longer, on_elements), True)
+                if key not in known:
+                    known.add(key)
+                    todo.append(longer)
             if len(todo) > OPTIONS_MAX:
                 self.findings.exact = False
                 break
         own = origins_of(whole, self.findings)
-        if own:
-            todo = sorted([*todo, ([elements[0][0]], elements[0][1])], key=lambda one: not one[0])  # the origin of a full list can be real
-        for made, origins in todo:
+        for made, origins in (
+            sorted(todo, key=lambda one: not one[0]) if own else todo
+        ):  # only a full list has an origin of its own
             yield from ((copy := list(made), (*origins, (copy, origin))) for origin in own) if own else [(made, origins)]
 
     def _answers_of(self, made: list[Any], origins: Any, tests: Sequence[_TestPath]) -> tuple[bool | None, ...]:
@@ -294,7 +293,9 @@ def _item_hint(hint: Any) -> Any:
     parts = [part for part in typing.get_args(hint) if part is not type(None)]
     if typing.get_origin(hint) in (list, set, frozenset):
         return parts[0]
-    is_wrapped = typing.get_origin(hint) is typing.Annotated or (typing.get_origin(hint) in (typing.Union, types.UnionType) and len(parts) == 1)
+    is_wrapped = typing.get_origin(hint) is typing.Annotated or (
+        typing.get_origin(hint) in (typing.Union, types.UnionType) and len(parts) == 1
+    )
     return _item_hint(parts[0]) if is_wrapped else None
 
 

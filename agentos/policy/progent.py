@@ -25,7 +25,8 @@ from agentos.policy.check import tests_of
 from agentos.policy.format import format_text
 from agentos.policy.progent_read import GENERATED_PRIORITY, ProgentRule, read_progent
 from agentos.policy.progent_regex import Bias
-from agentos.policy.progent_schema import Condition, Malformed, Refused, conjunction, disjunction, restriction
+from agentos.policy.progent_schema import Condition, Refused, conjunction, disjunction, restriction
+from agentos.policy.progent_shape import Malformed
 from agentos.policy.unparse import expr_text, quoted
 from agentos.policy.verdict import RANK
 

@@ -95,7 +95,6 @@ def _python(text: str, source: str, not_json: json.JSONDecodeError) -> Any:
 
 
 def _literal(node: ast.expr, source: str) -> Any:
-    keys = [key for each in ast.walk(node) if isinstance(each, ast.Dict) for key in [ast.dump(k) for k in each.keys if k]]
     for each in ast.walk(node):
         if isinstance(each, ast.Dict):
             keys = [ast.dump(key) for key in each.keys if key is not None]

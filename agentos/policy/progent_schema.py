@@ -23,10 +23,11 @@ from agentos.policy.attributes import Attribute, Type, attribute_of
 from agentos.policy.lexer import DIGITS_MAX
 from agentos.policy.problems import At, Refusal
 from agentos.policy.progent_regex import Alternative, Bias, Untranslatable, flipped, pattern_alternatives
+from agentos.policy.progent_shape import Malformed, check_shape
 from agentos.policy.syntax import And, Expr, Literal, Not, Or, Test
 from agentos.policy.unparse import quoted
 
-__all__ = ["Condition", "Malformed", "Refused", "Reporter", "conjunction", "disjunction", "negation", "restriction"]
+__all__ = ["Condition", "Refused", "Reporter", "conjunction", "disjunction", "negation", "restriction"]
 
 Condition = Expr | bool
 """A condition, or what it comes to whatever the call is."""
@@ -36,7 +37,6 @@ Reporter = Callable[[str, str, str], None]
 ANNOTATIONS: Final = frozenset(
     {"title", "description", "default", "examples", "$comment", "deprecated", "readOnly", "writeOnly"}
 )
-_NAMES: Final = frozenset({"string", "number", "integer", "boolean", "array", "object", "null"})
 _STATIC: Final = {"text": "string", "number": "number", "bool": "boolean", "list": "array", "fields": "object"}
 _ORDER: Final = {"minimum": ">=", "maximum": "<=", "exclusiveMinimum": ">", "exclusiveMaximum": "<"}
 _FOR: Final = {
@@ -50,10 +50,6 @@ _HERE: Final = At(1, 1)
 
 class Refused(Exception):
     """A restriction that the language cannot say; the text names it."""
-
-
-class Malformed(Exception):
-    """A restriction that is no JSON schema."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +82,7 @@ def restriction(op: Op, name: str, given: Any, *, bias: Bias, is_compat: bool, r
     if isinstance(given, str):
         condition = _pattern(given, subject, from_start=True)
     else:
-        _check(given)
+        check_shape(given)
         condition = _schema(given, subject)
     if attribute.resource_kind in ("path", "url") and not isinstance(condition, bool):
         report(
@@ -397,71 +393,3 @@ _KNOWN: Final = frozenset({
     "propertyNames", "unevaluatedItems", "unevaluatedProperties", "minContains", "maxContains", "contentEncoding", "contentMediaType",
     "format", "definitions",
 })  # fmt: skip
-
-
-# --- is it a schema at all ---------------------------------------------------------------------------------------------------
-
-
-def _check(schema: Any) -> None:
-    """Refuse what is no JSON schema, the whole of it before any value is looked at, as Progent's validator does.
-
-    Raises:
-        Malformed: naming the first thing that is wrong.
-        Refused: it is no restriction that a file can hold.
-    """
-    if isinstance(schema, bool):
-        return
-    if not isinstance(schema, Mapping):
-        raise Malformed(f"a restriction is an object or a text, not `{schema!r}`")
-    for word, value in schema.items():
-        test = _SHAPES.get(word)
-        if test is not None and not test(value):
-            raise Malformed(f"`{word}: {value!r}`")
-        if word in ("anyOf", "allOf", "oneOf"):
-            for each in value:
-                _check(each)
-        elif word in ("not", "items", "contains", "additionalProperties", "if", "then", "else"):
-            _check(value)
-        elif word == "properties":
-            for each in value.values():
-                _check(each)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_count(value: Any) -> bool:
-    return _is_number(value) and value >= 0 and value == int(value)
-
-
-def _is_types(value: Any) -> bool:
-    names = [value] if isinstance(value, str) else value
-    return isinstance(names, list) and bool(names) and all(isinstance(name, str) and name in _NAMES for name in names)
-
-
-def _is_expression(value: Any) -> bool:
-    try:
-        return isinstance(value, str) and re.compile(value) is not None
-    except (re.error, OverflowError, RecursionError):
-        return False
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list) and bool(value)
-
-
-_SHAPES: Final[dict[str, Callable[[Any], bool]]] = {
-    "type": _is_types,
-    "enum": lambda value: isinstance(value, list),
-    "pattern": _is_expression,
-    **dict.fromkeys(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"), _is_number),
-    "multipleOf": lambda value: _is_number(value) and value > 0,
-    **dict.fromkeys(("minLength", "maxLength", "minItems", "maxItems"), _is_count),
-    **dict.fromkeys(("anyOf", "allOf", "oneOf"), _is_list),
-    "items": lambda value: isinstance(value, Mapping | bool),
-    "not": lambda value: isinstance(value, Mapping | bool),
-    "properties": lambda value: isinstance(value, Mapping),
-    "required": lambda value: isinstance(value, list) and all(isinstance(name, str) for name in value),
-    "format": lambda value: isinstance(value, str),
-}

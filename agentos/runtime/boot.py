@@ -36,9 +36,10 @@ from agentos.memory.objects import ObjectTable
 from agentos.programs.registry import Program, Programs
 from agentos.programs.runner import ProgramRunner
 from agentos.runtime.clock import SystemClock
+from agentos.runtime.decision import DryRuns
 from agentos.runtime.kernel import Kernel
 from agentos.runtime.places import default_store, label_places, refuse_inside, virtual_mounts
-from agentos.runtime.policies import as_policies
+from agentos.runtime.policies import admin_policies, as_policies
 from agentos.store import Store, open_store
 
 if TYPE_CHECKING:
@@ -59,7 +60,8 @@ class Open:
         devices: Name -> device.
         programs: Durable programs beside those that the host's imports registered.
         models: Model profiles; this version has no model device and takes none.
-        policy: The kernel's own layers: a path, a text, an `agentos.Policy`, or a list of these.
+        policy: The kernel's own layers: a path, a text, an `agentos.Policy`, or a list of these. Outside of them stand the machine's
+            admin file, where there is one, and the file that ``AGENTOS_ADMIN_POLICY`` names.
         people: Who may answer which asks: name -> capability texts, ``*`` for all; None lets whoever reaches this API answer.
         secrets: Name -> value, or a function without arguments that gives it; beside these, ``AGENTOS_SECRET_NAME`` in the environment.
             A process has a value sent where a capability says, with `agentos.Secret(NAME)`, and never sees it.
@@ -103,7 +105,7 @@ class Open:
         self._where = store if store is not None else default_store(Path(workspace))
         self._devices = dict(devices or {})
         self._programs = tuple(programs)
-        self._policies = as_policies(policy)
+        self._policies = [*admin_policies(os.environ), *as_policies(policy)]
         self._people = people
         self._secrets = Vault(secrets, os.environ)
         self._durability = durability
@@ -160,7 +162,7 @@ class Open:
             core, [*kernel_ops.syscalls(core), *memory_ops.syscalls(objects, table), *files.syscalls(), *mounted], objects
         )
         programs = Programs(self._programs)
-        core.runner = ProgramRunner(broker, programs)
+        core.runner, core.checker = ProgramRunner(broker, programs), DryRuns(broker)
         self._orphans = recovery.load(core, resume=self._resume)
         return Kernel(core, broker, programs)
 

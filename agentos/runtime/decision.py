@@ -2,14 +2,40 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from agentos.abi.records import StandingRecord
+from agentos.broker.broker import Broker
+from agentos.broker.offer import covering
 from agentos.broker.request import Request
 from agentos.errors import Denied
 from agentos.kernel.process import AgentProcess
 from agentos.policy import Verdict
 from agentos.runtime.outcome import Decision
 
-__all__ = ["decision_of"]
+__all__ = ["DryRuns", "decision_of"]
+
+
+class DryRuns:
+    """Decides calls without making them, for people and, as `abi.protocols.Checker`, for `policy.explain`."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    def decide(self, process: AgentProcess, op: str, args: dict[str, Any]) -> Decision:
+        """Decide a call: no effect, no journal row.
+
+        Raises:
+            Invalid: the op or its arguments are wrong.
+        """
+        call, verdict, denied = self._broker.check(process, op, args)
+        asks = denied is None and verdict is not None and verdict.outcome == "ask"
+        return decision_of(process, call, verdict, denied, covering(self._broker.core, call) if asks else None)
+
+    def check(self, process: AgentProcess, op: str, args: dict[str, Any]) -> dict[str, Any]:
+        """Decide a call and return it as plain data."""
+        found = self.decide(process, op, args)
+        return {"outcome": found.outcome, "code": found.code, "rule": found.rule, "because": found.because, "text": found.text}
 
 
 def decision_of(

@@ -13,7 +13,7 @@ import anyio.to_thread
 from agentos.abi.image import AgentImage
 from agentos.abi.records import AccountRecord, AskRecord, CapRecord, Change, ProcessRecord
 from agentos.abi.values import CapInfo, Event, ProcessInfo
-from agentos.broker.offer import covering, would_cover
+from agentos.broker.offer import would_cover
 from agentos.errors import AgentOSError, Denied, Invalid
 from agentos.kernel.answer import decide
 from agentos.kernel.ask import Answer, Ask, Standing, as_ask
@@ -26,7 +26,7 @@ from agentos.kernel.recovery import wake_dormant
 from agentos.kernel.standing import as_standing
 from agentos.policy import parse_capability
 from agentos.runtime.audit import entries
-from agentos.runtime.decision import decision_of
+from agentos.runtime.decision import DryRuns
 from agentos.runtime.images import load_image
 from agentos.runtime.outcome import Decision, Entry
 from agentos.runtime.policies import as_policies
@@ -183,9 +183,7 @@ class Kernel:
             Invalid: the op or its arguments are wrong.
         """
         process = self.core.processes.find(pid)
-        call, verdict, denied = self.broker.check(process, op, args)
-        asks = denied is None and verdict is not None and verdict.outcome == "ask"
-        return decision_of(process, call, verdict, denied, covering(self.core, call) if asks else None)
+        return DryRuns(self.broker).decide(process, op, args)
 
     # --- people -------------------------------------------------------------------------------------------------------------
 

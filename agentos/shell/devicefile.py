@@ -53,11 +53,12 @@ def table_with(files: Iterable[Path] | None) -> OpTable:
 
 def _read(file: Path) -> bytes:
     try:
-        data = file.read_bytes()
+        with file.open("rb") as stream:
+            data = stream.read(MANIFEST_BYTES_MAX + 1)
     except OSError as error:
         raise Invalid("op", f"`{file}` cannot be read: {error.strerror}", hint=_USAGE, where=str(file)) from error
     if len(data) > MANIFEST_BYTES_MAX:
-        raise Invalid("op", f"`{file}` has {len(data)} bytes, {MANIFEST_BYTES_MAX} at most", hint="split it", where=str(file))
+        raise Invalid("op", f"`{file}` has over {MANIFEST_BYTES_MAX} bytes", hint="split it", where=str(file))
     return data
 
 

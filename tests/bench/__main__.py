@@ -15,6 +15,7 @@ from tests.bench import (
     bench_calls,
     bench_cost,
     bench_decide,
+    bench_fork,
     bench_host,
     bench_open,
     bench_profile,
@@ -27,7 +28,7 @@ from tests.bench.harness import Bench, Size, quick
 __all__ = ["BENCHES", "main"]
 
 BENCHES: dict[str, Bench] = {
-    "calls": bench_calls.run, "steps": bench_steps.run, "profile": bench_profile.run, "spawn": bench_spawn.run,
+    "calls": bench_calls.run, "steps": bench_steps.run, "profile": bench_profile.run, "spawn": bench_spawn.run, "fork": bench_fork.run,
     "decide": bench_decide.run, "open": bench_open.run, "cost": bench_cost.run, "host": bench_host.run,
     "provenance": bench_provenance.run,
 }  # fmt: skip

@@ -48,7 +48,7 @@ LEAVES = {
         'resolved like "/a/**"', "flow.integrity == trusted", "count(f.act) > 1",
     ],
     "m.tell": [
-        'every to == "a"', 'some to like "a*"', 'every to in ["a", "b"]', "every to from { prompt }", 'text matches /a+/', 'text like "*b"',
+        'every to == "a"', 'some to like "a*"', 'every to in ["a", "b"]', "every to from { prompt }", "text matches /a+/", 'text like "*b"',
         "to.integrity == untrusted", "after(f.act)",
     ],
     "f.move": ['to like "/a/**"', 'path == "/a"', "flow.integrity == trusted"],
@@ -68,9 +68,17 @@ def rule(draw: st.DrawFn, outcomes: tuple[str, ...]) -> str:
     op, outcome = draw(st.sampled_from(list(LEAVES))), draw(st.sampled_from(outcomes))
     globs = draw(st.lists(st.sampled_from(GLOBS), max_size=2))
     when, unless = draw(st.one_of(st.none(), exprs(op))), draw(st.one_of(st.none(), st.none(), exprs(op)))
-    words = [outcome, op, ", ".join(f'"{glob}"' for glob in globs), f"when {when}" if when else "", f"unless {unless}" if unless else ""]
+    words = [
+        outcome,
+        op,
+        ", ".join(f'"{glob}"' for glob in globs),
+        f"when {when}" if when else "",
+        f"unless {unless}" if unless else "",
+    ]
     words += ["any *"] if outcome == "allow" else []
-    words += [f"remember {draw(st.sampled_from(['once', 'process', 'tree']))}"] if outcome == "ask" and draw(st.booleans()) else []
+    words += (
+        [f"remember {draw(st.sampled_from(['once', 'process', 'tree']))}"] if outcome == "ask" and draw(st.booleans()) else []
+    )
     words += ['else ask "sure?"'] if outcome == "allow" and when and draw(st.booleans()) else []
     return " ".join(word for word in words if word)
 
@@ -78,7 +86,9 @@ def rule(draw: st.DrawFn, outcomes: tuple[str, ...]) -> str:
 @st.composite
 def pair(draw: st.DrawFn) -> tuple[str, str]:
     """Two layers that share most of their rules, as an update and its base do."""
-    kinds = draw(st.sampled_from([("policy", "policy")] * 3 + [("restrict", "restrict"), ("policy", "restrict"), ("restrict", "policy")]))
+    kinds = draw(
+        st.sampled_from([("policy", "policy")] * 3 + [("restrict", "restrict"), ("policy", "restrict"), ("restrict", "policy")])
+    )
     shared = draw(st.lists(rule(("ask", "deny") if "restrict" in kinds else ("allow", "ask", "deny")), max_size=2))
     texts = []
     for kind in kinds:
@@ -133,7 +143,9 @@ def compared(old: str, new: str) -> tuple[Layer, Layer, Comparison]:
 
 
 def holds(old: Layer, new: Layer, witness: Witness) -> bool:
-    return freer(Stack([old]), Stack([new]), TABLE.find(witness.op), (witness.resources, witness.args, witness.facts, witness.late))
+    return freer(
+        Stack([old]), Stack([new]), TABLE.find(witness.op), (witness.resources, witness.args, witness.facts, witness.late)
+    )
 
 
 @settings(max_examples=120, deadline=None)

@@ -47,7 +47,9 @@ async def test_a_bill_names_the_amount_and_a_saved_payee_the_account() -> None:
         assert await process.call("bank.transfer", account="7", to=payee.iban, amount=bill.amount)
 
 
-@pytest.mark.parametrize("to", ["EVIL-BODY", "eve@evil.example", "EVIL-TITLE", "EVIL-PAYEE", "EVIL-BILL", "ALICE-2", "alice-1", "ALICE-1\u200b"])
+@pytest.mark.parametrize(
+    "to", ["EVIL-BODY", "eve@evil.example", "EVIL-TITLE", "EVIL-PAYEE", "EVIL-BILL", "ALICE-2", "alice-1", "ALICE-1\u200b"]
+)
 async def test_a_payee_that_a_stranger_wrote_is_asked_about(to: str) -> None:
     async with desk() as k:
         process = await fooled(k)
@@ -74,14 +76,20 @@ async def test_the_person_who_is_asked_sees_payee_and_amount_and_a_no_is_final()
 async def test_nobody_may_say_yes_to_a_large_sum_for_a_payee_of_a_mail() -> None:
     async with desk() as k:
         process = await fooled(k)
-        assert because(k, process, "bank.transfer", account="7", to="EVIL-BODY", amount=700) == "payee comes from untrusted content"
+        assert (
+            because(k, process, "bank.transfer", account="7", to="EVIL-BODY", amount=700)
+            == "payee comes from untrusted content"
+        )
 
 
 @pytest.mark.parametrize("amount", [-70, 0, 5001, Decimal("Infinity")])
 async def test_a_sum_out_of_bounds_is_denied_even_where_the_customer_names_it(amount: Any) -> None:
     async with desk(mode="noninteractive") as k:
         process = await assistant(k, f"Pay {amount} to ALICE-1.")
-        assert await refused(process.call("bank.transfer", account="7", to="ALICE-1", amount=amount)) in ("denied.policy", "invalid.argument")
+        assert await refused(process.call("bank.transfer", account="7", to="ALICE-1", amount=amount)) in (
+            "denied.policy",
+            "invalid.argument",
+        )
 
 
 async def test_a_note_that_the_model_wrote_is_asked_about_since_it_travels_to_the_payee() -> None:
@@ -100,7 +108,8 @@ async def test_another_account_is_no_business_of_this_process() -> None:
 
 
 @pytest.mark.parametrize(
-    ("password", "outcome"), [("correct-horse-battery", "ask"), ("chosen-by-a-model-1", "deny"), ("EVIL-TITLE", "deny"), ("correct", "deny")]
+    ("password", "outcome"),
+    [("correct-horse-battery", "ask"), ("chosen-by-a-model-1", "deny"), ("EVIL-TITLE", "deny"), ("correct", "deny")],
 )
 async def test_a_password_never_comes_from_a_document(password: str, outcome: str) -> None:
     async with desk() as k:
@@ -113,7 +122,7 @@ async def test_the_assistant_writes_to_nobody_and_reads_no_other_folder() -> Non
         process = await fooled(k)
         assert "talks to the customer only" in because(k, process, "mail.send", to=["a@b.example"], subject="s", body="b")
         assert decided(k, process, "mail.read", path="sent/1") == "deny"
-        assert decided(k, process, "mail.read", path="inbox/../sent/1") == "deny"
+        assert await refused(process.call("mail.read", path="inbox/../sent/1")) == "invalid.argument"
 
 
 async def test_a_day_has_a_thousand_and_then_a_new_one() -> None:
@@ -125,7 +134,7 @@ async def test_a_day_has_a_thousand_and_then_a_new_one() -> None:
         with pytest.raises(agentos.Denied, match="1000 of amount per 1d"):
             await process.call("bank.transfer", account="7", to="ALICE-1", amount=201)
         await process.call("bank.transfer", account="7", to="ALICE-1", amount=200)
-        clock.advance(86_401)
+        clock.advance(100_000)
         assert await process.call("bank.transfer", account="7", to="ALICE-1", amount=201)
 
 

@@ -10,7 +10,8 @@ import typer
 from agentos.errors import Invalid
 from agentos.runtime.clock import SystemClock
 from agentos.runtime.outcome import Decision
-from agentos.shell import status, words
+from agentos.shell import status
+from agentos.shell.captree import drawn, expiry, passes_to, related
 from agentos.shell.context import Shell
 from agentos.shell.output import Page
 
@@ -22,18 +23,26 @@ Arguments = Annotated[list[str] | None, typer.Argument(help="VALUE is JSON, or e
 _STATUS = {"allow": status.OK, "ask": status.PENDING, "deny": status.DENIED}
 
 
-async def caps(shell: Shell, pid: Annotated[int | None, typer.Argument(help="Only this process.")] = None) -> None:
+async def caps(
+    shell: Shell,
+    pid: Annotated[int | None, typer.Argument(help="Only this process.")] = None,
+    tree: Annotated[bool, typer.Option("--tree", help="Draw what was derived from what.")] = False,
+) -> None:
     """List live capabilities."""
     now = SystemClock().now()
     async with shell.looking() as kernel:
-        found = await kernel.caps(pid)
+        found = await kernel.caps(None if tree else pid)
+    if tree:
+        found = related(found, pid)
     columns: list[tuple[str, Any]] = [
         ("cap", lambda cap: cap.id), ("pid", lambda cap: cap.pid), ("capability", lambda cap: cap.text),
         ("uses left", lambda cap: "" if cap.uses_left is None else cap.uses_left),
-        ("expires", lambda cap: "" if cap.expires is None else f"in {words.span(cap.expires - now)}"),
-        ("from", lambda cap: f"cap {cap.parent}" if cap.parent else cap.origin),
+        ("expires", lambda cap: expiry(cap, now)),
+        ("passes to", passes_to),
+        ("from", lambda cap: " -> ".join(cap.chain[:-1])),
     ]  # fmt: skip
-    shell.output.emit(Page(found, columns, name=lambda cap: cap.id, empty="no live capabilities"))
+    text = "\n".join(drawn(found, now)) if tree and found else None
+    shell.output.emit(Page(found, columns, text=text, name=lambda cap: cap.id, empty="no live capabilities"))
 
 
 async def grant(

@@ -16,6 +16,7 @@ from agentos.runtime.policies import read_policy
 from agentos.shell import status
 from agentos.shell.context import Shell
 from agentos.shell.devicefile import table_with
+from agentos.shell.escape import line
 from agentos.shell.output import Page
 from agentos.shell.verbs.authority import Arguments, OpName, Pid, explain
 
@@ -167,13 +168,12 @@ def _diff_by_trace(shell: Shell, old: Layer, new: Layer, table: OpTable, trace: 
     data = {"equal": not found, "calls": len(run.calls), "skipped": run.skipped, "changes": found}
     head = f"{len(found)} of {len(run.calls)} recorded calls change verdict"
     lines = [head if found else f"no difference in {len(run.calls)} recorded calls", *_shown(found)]
-    shell.output.note("\n".join(f"journal {each.seq} left out: {each.op}: {each.why}" for each in run.skipped))
+    shell.output.note("\n".join(line(f"journal {each.seq} left out: {each.op}: {each.why}") for each in run.skipped))
     shell.output.emit(Page(data, text="\n".join(lines), name=lambda _: "different" if found else "equal"))
     return status.ERROR if found else status.OK
 
 
 def _shown(changes: Iterable[Change]) -> Iterable[str]:
-    return (
-        f"journal {each.seq}  {each.op} {each.resource}  {each.old} {each.old_rule} -> {each.new} {each.new_rule}"
-        for each in changes
-    )
+    for each in changes:
+        verdicts = f"{each.old} {each.old_rule} -> {each.new} {each.new_rule}"
+        yield line(f"journal {each.seq}  {each.op} {each.resource}  {verdicts}")

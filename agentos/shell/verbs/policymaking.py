@@ -12,6 +12,7 @@ from agentos.policy import check_text
 from agentos.shell import status
 from agentos.shell.context import Shell
 from agentos.shell.devicefile import table_with
+from agentos.shell.escape import line
 from agentos.shell.output import Page
 from agentos.shell.verbs.policies import Devices, read_given
 
@@ -91,7 +92,7 @@ def _give(shell: Shell, text: str, out: Path | None, remarks: list[str], data: d
     """Print a policy or write it to a file; what is doubtful about it goes to stderr."""
     from agentos.shell.writing import hand_out, replace_file  # noqa: PLC0415 - only where a text is made
 
-    shell.output.note("\n".join(remarks))
+    shell.output.note("\n".join(map(line, remarks)))
     if out is None:
         hand_out(shell.output, text, Page({**data, "text": text}, text=text.rstrip("\n"), name=lambda _: "-"))
         return

@@ -180,7 +180,9 @@ async def test_sources_survive_a_crash(tmp_path: Path) -> None:
 
 async def test_a_trusted_field_is_as_trusted_after_a_crash_as_before(tmp_path: Path) -> None:
     store, copy = tmp_path / "a.db", tmp_path / "b.db"
-    policy = 'policy "p"\nlabel result(bank.iban) trusted\nallow mail.read, bank.iban\nallow bank.pay when to.integrity == trusted\n'
+    policy = (
+        'policy "p"\nlabel result(bank.iban) trusted\nallow mail.read, bank.iban\nallow bank.pay when to.integrity == trusted\n'
+    )
     async with crashing(store, copy, devices=device(), policy=policy) as k:
         process = await payer(k)
         await process.call("mail.read")
@@ -282,7 +284,9 @@ async def test_a_required_label_keeps_the_result_behind_a_handle_until_it_is_rea
         assert k.core.processes.find(process.pid).label
 
 
-@pytest.mark.parametrize(("handles", "large", "stranger"), [("never", False, False), ("large", True, False), ("untrusted", True, True)])
+@pytest.mark.parametrize(
+    ("handles", "large", "stranger"), [("never", False, False), ("large", True, False), ("untrusted", True, True)]
+)
 async def test_an_image_says_which_results_come_back_as_handles(handles: str, large: bool, stranger: bool) -> None:
     async with opened(devices=device()) as k:
         image = agentos.Image.host(memory={"handles": handles})

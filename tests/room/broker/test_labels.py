@@ -89,7 +89,9 @@ async def test_a_folder_made_by_a_fooled_process_labels_listings_that_show_it(pl
         assert words(k, reader) == ["untrusted"]
 
 
-@pytest.mark.parametrize("how", ["read", "list", "recursive", "stat", "moved", "moved_folder", "appended", "linked", "second_mount"])
+@pytest.mark.parametrize(
+    "how", ["read", "list", "recursive", "stat", "moved", "moved_folder", "appended", "linked", "second_mount"]
+)
 async def test_a_file_that_a_fooled_process_wrote_fools_whoever_uses_it(place: Path, how: str) -> None:
     async with kernel(place, mounts={"again": place / "w" / "desk"}) as k:
         writer, reader = await fooled(k), await host(k, *ALL)
@@ -193,7 +195,9 @@ async def test_a_child_is_born_with_its_parents_label_and_gives_it_back(place: P
         assert words(k, k.process(pid)) == ["untrusted"]
 
 
-SCHEMA = {"properties": {"kind": {"enum": ["bill", "spam"]}, "note": {"type": "string"}, "tags": {"items": {"enum": ["a", "b"]}}}}
+SCHEMA = {
+    "properties": {"kind": {"enum": ["bill", "spam"]}, "note": {"type": "string"}, "tags": {"items": {"enum": ["a", "b"]}}}
+}
 
 
 @pytest.mark.parametrize(
@@ -208,7 +212,9 @@ async def test_a_quarantined_child_may_hand_out_numbers_and_words_of_a_list(plac
     policy = POLICY + "label result(proc.wait).value trusted\n"
     async with opened(workspace=place / "w", policy=policy) as k:
         parent = await host(k, *ALL)
-        image = agentos.Image.from_dict({"name": "reader", "program": {"kind": "host"}, "result": {"schema": SCHEMA}}, folder=place)
+        image = agentos.Image.from_dict(
+            {"name": "reader", "program": {"kind": "host"}, "result": {"schema": SCHEMA}}, folder=place
+        )
         await k.register(image)
         pid = await parent.call("proc.spawn", image="reader:1", grant=["fs.read"])
         await k.process(pid).call("fs.read", path="/inbox/mail.txt")
@@ -255,10 +261,15 @@ async def test_a_device_can_vouch_for_fields_or_for_everything() -> None:
 
 
 async def test_the_calls_of_a_script_carry_what_it_was_born_with_and_its_result_what_it_read(place: Path) -> None:
-    steps = [{"op": "fs.read", "args": {"path": "/vault/key.txt"}}, {"op": "fs.write", "args": {"path": "/desk/done.txt", "text": "done"}}]
+    steps = [
+        {"op": "fs.read", "args": {"path": "/vault/key.txt"}},
+        {"op": "fs.write", "args": {"path": "/desk/done.txt", "text": "done"}},
+    ]
     async with kernel(place) as k:
         parent = await host(k, *ALL)
-        await k.register(agentos.Image.from_dict({"name": "s", "program": {"kind": "script", "steps": steps}, "capabilities": ["fs.*"]}))
+        await k.register(
+            agentos.Image.from_dict({"name": "s", "program": {"kind": "script", "steps": steps}, "capabilities": ["fs.*"]})
+        )
         pid = await parent.call("proc.spawn", image="s:1", grant=["fs.*"])
         assert (await k.process(pid).wait(5)).state == "exited"
         assert (place / "w" / "desk" / "done.txt").read_text() == "done"

@@ -15,7 +15,7 @@ import agentos
 from agentos.errors import Denied, Invalid
 from agentos.runtime.kernel import Kernel
 from agentos.runtime.process import Process
-from tests.builders import alive, host, opened, refused, rows, settled, started
+from tests.builders import alive, crash, host, opened, refused, rows, settled, started
 
 pytestmark = pytest.mark.anyio
 
@@ -80,7 +80,7 @@ async def test_a_device_gets_the_value_and_the_journal_the_reference() -> None:
 
 
 @pytest.mark.parametrize("spell", SPELLED)
-async def test_what_comes_back_holds_no_value(spell: str, tmp_path: Path) -> None:
+async def test_secrets_stay_inside_whatever_way_they_come_back(spell: str, tmp_path: Path) -> None:
     device, got = api()
     async with opened(tmp_path / "a.db", devices={"api": device}, secrets=SECRETS) as kernel:
         process = await caller(kernel, FOR_API)
@@ -120,7 +120,7 @@ async def test_bytes_are_filled_and_scrubbed_too() -> None:
     ["", "secret.use OTHER", 'secret.use GITHUB when op == "api.fail"', 'secret.use GITHUB when host == "evil.example"',
      'secret.use GITHUB when op == "api.post" and host == "api.example.evil.example"'],
 )  # fmt: skip
-async def test_a_reference_needs_a_right_for_secret_op_and_host(held: str) -> None:
+async def test_secrets_need_a_right_for_their_op_and_host(held: str) -> None:
     device, got = api()
     async with opened(devices={"api": device}, secrets=SECRETS) as kernel:
         process = await caller(kernel, *([held] if held else []))
@@ -339,3 +339,81 @@ def test_a_secret_is_text_that_names_it() -> None:
     for name in ("a", "A\n", "1A", "A" * 65, "", "A}}{{secret:B"):
         with pytest.raises(Invalid):
             agentos.Secret(name)
+
+
+async def test_an_interrupted_call_gets_its_secret_again_and_pays_once(tmp_path: Path) -> None:
+    device, got = agentos.Device("api"), []
+    crash_now: list[Callable[[], None]] = []
+
+    @device.op(effect="keyed")
+    async def put(ctx: agentos.Call, body: str) -> str:
+        got.append((ctx.key, body))
+        for leave in crash_now:
+            leave()
+        return "ok"
+
+    async def send(sys: Any) -> Any:
+        return await sys.api.put("{{secret:OTHER}}")
+
+    options: dict[str, Any] = {"devices": {"api": device}, "secrets": SECRETS, "programs": [agentos.program("send")(send)]}
+    async with opened(tmp_path / "a.db", **options) as kernel:
+        crash_now.append(lambda: crash(kernel, tmp_path / "a.db", tmp_path / "b.db"))
+        process = await started(kernel, send, "api.put", "secret.use OTHER uses 1")
+        await process.wait(5)
+    crash_now.clear()
+    async with opened(tmp_path / "b.db", **options) as kernel:
+        assert (await kernel.process(process.pid).wait(5)).value == "ok"
+    assert len(got) == 2
+    assert got[0] == got[1]
+    assert OTHER.encode() not in (tmp_path / "b.db").read_bytes()
+
+
+async def test_a_right_that_was_revoked_during_a_crash_stops_the_rerun(tmp_path: Path) -> None:
+    device, got = agentos.Device("api"), []
+    crash_now: list[Callable[[], None]] = []
+
+    @device.op(effect="repeatable")
+    async def get(body: str) -> str:
+        got.append(body)
+        for leave in crash_now:
+            leave()
+        return "ok"
+
+    async def fetch(sys: Any) -> Any:
+        return await sys.api.get("{{secret:OTHER}}")
+
+    options: dict[str, Any] = {"devices": {"api": device}, "secrets": SECRETS, "programs": [agentos.program("fetch")(fetch)]}
+    async with opened(tmp_path / "a.db", **options) as kernel:
+        crash_now.append(lambda: crash(kernel, tmp_path / "a.db", tmp_path / "b.db"))
+        process = await started(kernel, fetch, "api.get", "secret.use OTHER")
+        await process.wait(5)
+    async with opened(tmp_path / "b.db", resume=False, **options) as kernel:
+        [cap] = [cap.id for cap in await kernel.caps() if cap.ops == ("secret.use",)]
+        await kernel.revoke(cap)
+    crash_now.clear()
+    async with opened(tmp_path / "b.db", **options) as kernel:
+        ended = await kernel.process(process.pid).wait(5)
+        assert ended.error is not None
+        assert ended.error.code == "denied.capability"
+    assert got == [OTHER]
+
+
+async def test_a_written_file_is_known_again_by_its_real_content(tmp_path: Path) -> None:
+    async with opened(workspace=tmp_path, secrets=SECRETS) as kernel:
+        process = await host(kernel, "fs.write", 'secret.use OTHER when op == "fs.write"')
+        await process.call("fs.write", path="/a", text="key {{secret:OTHER}}", key="one")
+        assert (tmp_path / "a").read_text() == f"key {OTHER}"
+        again = await process.call("fs.write", path="/a", text="key {{secret:OTHER}}", key="one")
+        assert again["path"] == "/a"
+
+
+async def test_two_calls_that_want_the_last_use_of_a_secret_get_it_once() -> None:
+    device, got = api()
+    async with opened(devices={"api": device}, secrets=SECRETS) as kernel:
+        process = await caller(kernel, "secret.use uses 1")
+        body = "{{secret:GITHUB}} {{secret:OTHER}}"
+        assert await refused(process.call("api.post", url=URL, body=body)) == "denied.capability"
+        assert got == []
+        outcomes = await process.calls([("api.post", {"url": URL, "body": "{{secret:OTHER}}"})] * 2)
+        assert sorted(outcome.ok for outcome in outcomes) == [False, True]
+        assert len(got) == 1

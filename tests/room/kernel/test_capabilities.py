@@ -294,7 +294,7 @@ async def test_exec_drops_what_the_new_image_does_not_request() -> None:
 
 async def test_what_is_remembered_about_decisions_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agentos.kernel.capability.DECISION_CACHE_MAX", 50)
-    monkeypatch.setattr("agentos.broker.door.DECISION_CACHE_MAX", 50)
+    monkeypatch.setattr("agentos.broker.decide.DECISION_CACHE_MAX", 50)
     async with opened(policy='policy "p"\nallow obj.put any *') as kernel:
         process = await host(kernel, "obj.put box/**")
         for n in range(200):

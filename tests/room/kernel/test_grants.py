@@ -19,7 +19,7 @@ from tests.builders import advance, host, live, opened, refused, settled, starte
 
 pytestmark = pytest.mark.anyio
 
-PUT = {"value": "v", "name": "x", "namespace": "box"}
+PUT: dict[str, Any] = {"value": "v", "name": "x", "namespace": "box"}
 
 
 async def child_of(kernel: Kernel, parent: Process, *grant: str) -> Process:
@@ -146,15 +146,19 @@ async def test_an_expired_capability_gives_its_unused_uses_back(tmp_path: Path) 
         assert await left(kernel.process(parent.pid)) == [0]
 
 
-async def test_uses_that_came_back_can_be_given_again_even_when_that_fails(tmp_path: Path) -> None:
+async def test_uses_that_came_back_can_be_given_again_even_when_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock = FakeClock()
     async with opened(tmp_path / "a.db", clock=clock) as kernel:
         parent = await host(kernel, "proc.spawn", "obj.put box/** uses 5")
         await child_of(kernel, parent, "obj.put box/** uses 4 for 1m")
         advance(kernel, 60)
         await kernel.register(agentos.Image.host("worker"))
-        grant = ["obj.put box/** uses 5", "obj.get nowhere/**"]
-        assert await refused(parent.call("proc.spawn", image="worker:1", grant=grant)) == "denied.capability"
+        with monkeypatch.context() as patched:
+            patched.setattr("agentos.kernel.capability.CAPS_PER_PROCESS_MAX", 1)
+            grant = ["obj.put box/** uses 4", "obj.put box/** uses 1"]
+            assert await refused(parent.call("proc.spawn", image="worker:1", grant=grant)) == "denied.capability"
         await parent.call("proc.spawn", image="worker:1", grant=["obj.put box/** uses 4"])
         assert await left(parent) == [None, 1]
     async with opened(tmp_path / "a.db", clock=clock) as kernel:
@@ -214,7 +218,11 @@ async def test_a_capability_that_wakes_up_hangs_where_it_hung(tmp_path: Path) ->
         [cap] = [cap.id for cap in await parent.caps()]
     async with opened(tmp_path / "a.db") as kernel:
         kernel.mount("ledger", ledger.device)
-        assert (await kernel.caps(child.pid))[0].chain == ("host", f"pid {parent.pid} cap {cap}", f"pid {child.pid} cap {cap + 1}")
+        assert (await kernel.caps(child.pid))[0].chain == (
+            "host",
+            f"pid {parent.pid} cap {cap}",
+            f"pid {child.pid} cap {cap + 1}",
+        )
         assert await kernel.revoke(cap) == 2
         assert await refused(kernel.process(child.pid).call("obj.put", **PUT)) == "denied.capability"
 

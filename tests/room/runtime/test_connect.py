@@ -242,6 +242,26 @@ async def test_a_person_answers_from_another_terminal(place: Place) -> None:
             assert (await process.call("fs.write", path="/a", text="x"))["bytes"] == 1
 
 
+async def test_standing_grants_are_given_listed_and_taken_back_from_another_terminal(place: Place) -> None:
+    async with place.open(policy=ASKING) as kernel, client(place) as agent, client(place) as person:
+        process = await agent.spawn(FILES)
+
+        async def answer() -> None:
+            (ask,) = await asked(person.asks, 1)
+            assert await person.ask(ask.id) == await kernel.ask(ask.id)
+            await person.answer(ask.id, "approve", by="me", scope="tree")
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(answer)
+            await process.call("fs.write", path="/a", text="x")
+        await process.call("fs.write", path="/a", text="y")
+        assert await person.standing() == await kernel.standing() != []
+        assert (await person.revoke_standing(1)).state == "revoked"
+        with pytest.raises(Invalid):
+            await person.revoke_standing(1)
+        assert kernel.check(process.pid, "fs.write", path="/a", text="z").outcome == "ask"
+
+
 async def asked(look: Any, count: int) -> Any:
     async def fits() -> bool:
         return len(await look()) == count

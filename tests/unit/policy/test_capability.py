@@ -197,7 +197,9 @@ def test_lists_are_tested_with_every_and_some() -> None:
     assert covers("mail.send when every to in [a, b]", "mail.send", to=["a", "b"])
     assert not covers("mail.send when every to in [a, b]", "mail.send", to=["a", "c"])
     assert covers("mail.send when some parts.size > 5", "mail.send", to=[], parts=[{"file_id": "x", "size": 6}])
-    assert covers("net.fetch when method in [GET, HEAD] and timeout_s <= 10s", "net.fetch", url="https://a.example/", timeout_s=5)
+    assert covers(
+        "net.fetch when method in [GET, HEAD] and timeout_s <= 10s", "net.fetch", url="https://a.example/", timeout_s=5
+    )
 
 
 @pytest.mark.parametrize(
@@ -207,7 +209,7 @@ def test_lists_are_tested_with_every_and_some() -> None:
         ("fs.read, fs.reed /x", 10, "fs.reed /x"),
         ("fs.read /a uses many", 17, "many"),
         ("bank.transfer when amount <= 5 and", 35, ""),
-        ('fs.read "/a b" when path == \'x\'', 29, "'x'"),
+        ("fs.read \"/a b\" when path == 'x'", 29, "'x'"),
         ("net.fetch when method == GETT", 26, "GETT"),
     ],
 )

@@ -5,13 +5,21 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agentos.errors import Invalid
 from agentos.policy import Stack, check_text
 from agentos.policy.learn import Learned, learn
 from agentos.policy.trace import Recorded, read_trace
-from tests.unit.policy.builders import TABLE
+from tests.unit.policy.builders import op, table
+
+
+def _note(text: str = "", level: int = 0) -> None: ...
+
+
+TABLE = table(op("me.note", _note, "local", "id:note", self_right=True))
 
 
 def run(*entries: tuple[str, str, dict[str, Any]]) -> list[Recorded]:
@@ -62,6 +70,7 @@ ARGS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
         {"argv": st.sampled_from([["ls"], ["ls", "*"], ["bash", "-c", "a 'b'"], ["x", "new\nline"]])}, optional={"net": st.booleans()}
     ),
     "mail.send": st.fixed_dictionaries({"to": st.lists(NAMES, max_size=2)}, optional={"cc": NAMES, "emails": st.lists(NAMES, max_size=1)}),
+    "me.note": st.fixed_dictionaries({}, optional={"text": NAMES, "level": st.integers(0, 3)}),
     "bank.transfer": st.fixed_dictionaries({"account": NAMES, "amount": st.sampled_from([-1, 0, 0.1, 5, 1e20])}),
 }  # fmt: skip
 ENTRIES = st.lists(
@@ -154,6 +163,16 @@ def test_a_call_that_was_both_admitted_and_denied_is_asked() -> None:
     made = learned(("allow", "fs.read", {"path": "/a"}), ("deny", "fs.read", {"path": "/a"}))
     assert rules(made) == ['ask fs.read "/a" when bytes_max <= 10']
     assert "both admitted and denied" in made.remarks[0]
+
+
+def test_a_call_by_right_over_oneself_needs_no_rule_and_a_denied_one_gets_one() -> None:
+    made = learned(("allow", "me.note", {"level": 1}), ("deny", "me.note", {"level": 2}))
+    assert rules(made) == ['deny me.note "note" when text == "" and level == 2']
+
+
+def test_a_name_of_a_policy_cannot_add_a_line_to_it() -> None:
+    with pytest.raises(Invalid):
+        learn(run(("allow", "fs.read", {"path": "/a"})), name='x"\nallow *\n#', table=TABLE)
 
 
 def test_a_name_with_a_star_admits_only_itself() -> None:

@@ -9,7 +9,7 @@ from agentos.abi.op import Op
 from agentos.abi.resource import Resource
 from agentos.errors import Invalid
 from agentos.policy.expect import resource_of
-from agentos.policy.narrow_automaton import Automaton, many, spelled
+from agentos.policy.narrow_automaton import Allowance, Automaton, many, spelled
 from agentos.policy.narrow_resource import resources_of
 from agentos.policy.narrow_text import Asked, Findings, Text, numbers, texts
 from agentos.policy.pattern import Pattern, compile_pattern, text_matcher
@@ -22,8 +22,12 @@ PARTS = st.sampled_from(["a", "b", "ab", "aab", "x.py", ".env", "..x", "ba", "é
 EXPRESSIONS = st.sampled_from(["a+", "[ab]*", "/a/.*", r"\w{2}", "(a|b/)?x", "[^a]+", "a/b", ".*", "é?b"])
 HOSTS = st.sampled_from(["a.example", "*.example", "**.a.example", "**", "127.0.0.1", "*.*"])
 URL_GLOBS = st.sampled_from(["", "a", "a*", "*", "**", "*/b", "**/x.py", "a/**"])
-TOKENS = st.sampled_from(["pytest", "python", "python3", "sh", "git", "-c", "-m", "x.py", "*.py", "*", "-*", "p*", "--eval=x", "eval", "**"])
-WORDS = st.sampled_from(["pytest", "python", "python3.11", "/bin/sh", "git", "perl", "-c", "-m", "x.py", "-", "-xc", "--eval=1", "eval", "a"])
+TOKENS = st.sampled_from(
+    ["pytest", "python", "python3", "sh", "git", "-c", "-m", "x.py", "*.py", "*", "-*", "p*", "--eval=x", "eval", "**"]
+)
+WORDS = st.sampled_from(
+    ["pytest", "python", "python3.11", "/bin/sh", "git", "perl", "-c", "-m", "x.py", "-", "-xc", "--eval=1", "eval", "a"]
+)
 
 
 def act(name: str) -> Op:
@@ -37,7 +41,7 @@ def answers(patterns: list[Pattern], resource: Resource) -> list[tuple[bool, boo
 def stands_for(op: str, kind: str, globs: list[str], text: str) -> None:
     """Some representative answers every pattern like the resource `text`."""
     patterns = [compile_pattern(kind, glob) for glob in globs]  # type: ignore[arg-type]
-    found = resources_of(act(op), act(op).resources[0], patterns, (), 100_000)
+    found = resources_of(act(op), act(op).resources[0], patterns, (), Allowance(100_000))
     assert found is not None
     try:
         resource = resource_of(kind, text)  # type: ignore[arg-type]
@@ -57,15 +61,19 @@ def test_every_path_behaves_like_one_of_the_representatives(globs: list[list[str
 def test_every_id_of_an_op_behaves_like_one_of_the_representatives(globs: list[list[str]], account: str) -> None:
     resource = act("bank.transfer").render({"account": account}, "/", 1)[0]
     patterns = [compile_pattern("id", "/".join(["acct", *glob]) if len(glob) == 1 else "/".join(glob)) for glob in globs]
-    found = resources_of(act("bank.transfer"), act("bank.transfer").resources[0], patterns, (), 100_000)
+    found = resources_of(act("bank.transfer"), act("bank.transfer").resources[0], patterns, (), Allowance(100_000))
     assert found is not None
     assert answers(patterns, resource) in [answers(patterns, one) for one in found]
 
 
 @settings(max_examples=300, deadline=None)
 @given(
-    st.lists(st.tuples(st.sampled_from(["https", "http", "*"]), HOSTS, st.sampled_from(["", ":8080", ":*"]), URL_GLOBS), max_size=4),
-    st.tuples(st.sampled_from(["https", "http", "ws"]), st.sampled_from(["a.example", "b.a.example", "evil", "127.0.0.1", "[::1]"])),
+    st.lists(
+        st.tuples(st.sampled_from(["https", "http", "*"]), HOSTS, st.sampled_from(["", ":8080", ":*"]), URL_GLOBS), max_size=4
+    ),
+    st.tuples(
+        st.sampled_from(["https", "http", "ws"]), st.sampled_from(["a.example", "b.a.example", "evil", "127.0.0.1", "[::1]"])
+    ),
     st.sampled_from(["", ":8080", ":443", ":99"]),
     st.lists(PARTS, max_size=2),
 )
@@ -101,7 +109,7 @@ def test_every_text_behaves_like_one_of_the_representatives_also_the_very_long(
         return [*like, *matched, *(value == one for one in whole)]
 
     findings = Findings()
-    found = texts(Asked(globs=globs, expressions=expressions, whole=whole), findings, 100_000)
+    found = texts(Asked(globs=globs, expressions=expressions, whole=whole), findings, Allowance(100_000))
     assert findings.exact
     assert said(text + "a" * more) in [said(one) for one in found]
 
@@ -130,7 +138,7 @@ def test_classes_are_complete_or_there_are_none() -> None:
     automaton = Automaton(many(parse_regex("[ab]")))
     for word in ("ab", "ba", "aab"):
         automaton.add(spelled(word))
-    assert automaton.explore(2) is None
-    found = automaton.explore(1_000)
+    assert automaton.explore(Allowance(2)) is None
+    found = automaton.explore(Allowance(1_000))
     assert found is not None
     assert sorted(found.values()) == ["", "aab", "ab", "ba"]

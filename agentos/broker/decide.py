@@ -1,0 +1,149 @@
+"""Deciding one call: capability, policy, labels, obligations, limits, in this order, each room once.
+
+    cover        a live capability covers op and resource                    kernel.capability
+    mode         a kernel that only plans admits no effect outside
+    verdict      every policy layer agrees, or a person is asked             policy
+    secrets      the call may use the secrets that it names                  `broker.secrets`
+    clearance    a sink takes nothing stricter than its clearance            `broker.labels`
+    weigh        what policies require can be met, their limits have room    `broker.obligation`, kernel.quota
+
+`recheck` is the second decision: a device found out what the call really leads to, before the first byte.
+
+INVARIANT deny-wins: whatever was remembered, granted or approved, a deny of any layer ends the call here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Final
+
+from agentos.abi.limits import DECISION_CACHE_MAX
+from agentos.abi.op import Effect
+from agentos.abi.resource import Resource
+from agentos.broker.labels import check_clearance, touch
+from agentos.broker.obligation import check_obligations
+from agentos.broker.offer import answers_late
+from agentos.broker.request import Request
+from agentos.broker.secrets import authorise, authorise_host, secret_charges, secret_obligations
+from agentos.errors import Denied
+from agentos.kernel.core import Core
+from agentos.kernel.flow import ProcessFlow
+from agentos.kernel.process import AgentProcess
+from agentos.policy import Verdict
+from agentos.policy.verdict import least
+
+__all__ = ["Decisions", "denial"]
+
+_PLAN_DENIES: Final = frozenset({Effect.KEYED, Effect.PROBEABLE, Effect.ONCE})
+
+
+class Decisions:
+    """Decides the calls of one kernel. Keeps nothing but the caches that processes carry."""
+
+    def __init__(self, core: Core) -> None:
+        self.core = core
+
+    def decide(self, call: Request) -> Verdict | None:
+        """Find the capability and the verdict of every layer. None = allowed, no policy layer anywhere.
+
+        Raises:
+            Denied: `denied.capability` or `denied.policy`; nothing was journaled yet.
+        """
+        process, op, core = call.process, call.op, self.core
+        own = op.self_right is True or (bool(op.self_right) and op.is_self_right(call.args, process.pid))
+        if own:
+            call.cap = None
+        else:
+            paid = call.paid.cap if call.paid is not None else 0
+            call.cap = core.caps.cover(process, op, call.resources, call.args, core.clock.now(), paid=paid)
+        if core.mode == "plan" and op.effect in _PLAN_DENIES:
+            raise Denied(
+                "policy", f"`{op.name}` has an effect outside, and this kernel only plans", rule="mode:plan", op=op.name
+            )
+        flow: ProcessFlow = process.facts["flow"]
+        flow.given, flow.vouched = call.given, call.vouched
+        verdict = call.verdict = self._verdict(process, call, own)
+        if verdict is not None and verdict.outcome == "deny":
+            raise denial(call, verdict)
+        if not op.inside and (asked := authorise(core, call)) is not None:
+            verdict = call.verdict = least(verdict, asked) if verdict is not None else asked
+        if op.clearance is not None and process.label:
+            check_clearance(call)
+        if process.stack.layers:
+            self._weigh(call)
+        return verdict
+
+    def _weigh(self, call: Request) -> None:
+        """Find what the layers require of an allowed call, and whether their limits have room for it."""
+        process, op, core = call.process, call.op, self.core
+        stack = process.stack
+        call.obligations = stack.obligations(op, call.resources, call.args, process.facts)
+        if call.secrets:
+            call.obligations |= secret_obligations(core, call)
+        if call.obligations:
+            check_obligations(call)
+        if call.reservation is None and call.paid is None:
+            call.charges = stack.charges(op, call.resources, call.args, process.facts)
+            if call.secrets:
+                call.charges += secret_charges(core, call)
+            if call.charges:
+                core.quotas.room(call.charges, process, core.clock.now())
+
+    def _verdict(self, process: AgentProcess, call: Request, own: bool) -> Verdict | None:
+        if call.op.asks:
+            return self._asked(process, call, own)
+        if not process.stack.layers:
+            return None
+        key = (call.op.name, call.resource_text)
+        verdict = process.verdict_cache.get(key)
+        if verdict is None:
+            verdict = process.stack.decide(call.op, call.resources, call.args, process.facts, own=own)
+            if verdict.constant:
+                if len(process.verdict_cache) >= DECISION_CACHE_MAX:
+                    process.verdict_cache.clear()
+                process.verdict_cache[key] = verdict
+        return verdict
+
+    def _asked(self, process: AgentProcess, call: Request, own: bool) -> Verdict:
+        """Return the verdict on an op that a person is asked about in any case: a deny of the layers, else an ask."""
+        verdict = process.stack.decide(call.op, call.resources, call.args, process.facts, own=own)
+        if verdict.outcome != "allow":
+            return verdict
+        return replace(verdict, outcome="ask", rule=f"op:{call.op.name}", because=f"it {call.op.asks}", constant=False)
+
+    def recheck(self, call: Request, attribute: str, value: Any, index: int = 0) -> None:
+        """Decide again on a late fact, on behalf of the device that found it: called with it before the first byte.
+
+        Raises:
+            Denied: the real target is not covered, is denied, or would need an approval of its own.
+        """
+        process, op = call.process, call.op
+        template = op.resources[index]
+        resources, args = call.resources, {**call.args, attribute: value}
+        if attribute == "redirect" and call.secrets:
+            authorise_host(self.core, call, value)
+        if attribute == "resolved":
+            touch(self.core, call, value, index)
+            resources = (*resources[:index], Resource("path", value, value), *resources[index + 1 :])
+            args[template.field] = value
+        if call.cap is not None:
+            self.core.caps.cover(process, op, resources, args, self.core.clock.now(), paid=call.cap.cap)
+        verdict = process.stack.decide(op, resources, args, process.facts, late=True)
+        if verdict.outcome == "deny":
+            raise denial(call, verdict)
+        if verdict.outcome == "ask" and not answers_late(self.core, call, resources, args):
+            raise Denied(
+                "policy",
+                f"`{value}`, which `{call.resource_text}` leads to, needs an approval",
+                rule=verdict.rule,
+                hint="use the real path",
+            )
+
+
+def denial(call: Request, verdict: Verdict) -> Denied:
+    """Return the error of a deny."""
+    text = f"{verdict.because}" if verdict.because else f"`{call.op.name}` on `{call.resource_text[:200]}` is denied"
+    return Denied(
+        "policy", f"{text} ({verdict.rule})", hint="this was a decision, not a failure; do not retry", rule=verdict.rule, op=call.op.name,
+        resource=call.resource_text[:200], layer=verdict.layer,
+    )  # fmt: skip
