@@ -134,8 +134,9 @@ def secret_obligations(core: Core, call: Request) -> frozenset[str]:
 
 
 def host_of(resources: tuple[Resource, ...]) -> str:
-    """Return the host of a call's URL, empty for a call without one."""
-    return next((resource.value.host for resource in resources if isinstance(resource.value, Url)), "")
+    """Return the host of a call's URL, empty for a call without one or with several hosts: a capability that names one covers none."""
+    hosts = {resource.value.host for resource in resources if isinstance(resource.value, Url)}
+    return hosts.pop() if len(hosts) == 1 else ""
 
 
 # --- one secret ---------------------------------------------------------------------------------------------------------------

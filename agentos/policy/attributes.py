@@ -283,7 +283,7 @@ def type_of(hint: Any) -> Type:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint in _PLAIN:
         return _PLAIN[hint]
-    if origin is typing.Annotated:
+    if origin in (typing.Annotated, typing.NotRequired, typing.Required):
         return type_of(arguments[0])
     if origin is Literal:
         return _choices(arguments)
@@ -293,7 +293,7 @@ def type_of(hint: Any) -> Type:
         return Type("list", item=type_of(arguments[0]) if arguments else ANY)
     if origin is dict or hint is dict:
         return Type("fields", value=type_of(arguments[1]) if arguments else ANY)
-    if dataclasses.is_dataclass(hint) or typing.is_typeddict(hint) or hasattr(hint, "model_fields"):
+    if dataclasses.is_dataclass(hint) or hasattr(hint, "__required_keys__") or hasattr(hint, "model_fields"):
         names = typing.get_type_hints(hint, include_extras=True)
         return Type("fields", fields=tuple((name, inner) for name, inner in names.items() if not name.startswith("_")))
     return ANY

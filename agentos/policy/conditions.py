@@ -181,8 +181,12 @@ def _compare(verb: str, literal: Literal) -> _One:
     if isinstance(wanted, str):
         return lambda value: compare(value, wanted) if isinstance(value, str) else None
 
+    exact = Decimal(repr(wanted))  # what the file says: 0.3 as a float is less than it, so that a decimal 0.3 would be more
+
     def number(value: Any) -> bool | None:
-        if isinstance(value, bool) or not isinstance(value, int | float | Decimal) or value != value:  # noqa: PLR0124 - NaN
+        if isinstance(value, Decimal):
+            return None if value.is_nan() else compare(value, exact)
+        if isinstance(value, bool) or not isinstance(value, int | float) or value != value:  # noqa: PLR0124 - NaN
             return None
         return compare(value, wanted)
 

@@ -417,3 +417,18 @@ async def test_two_calls_that_want_the_last_use_of_a_secret_get_it_once() -> Non
         outcomes = await process.calls([("api.post", {"url": URL, "body": "{{secret:OTHER}}"})] * 2)
         assert sorted(outcome.ok for outcome in outcomes) == [False, True]
         assert len(got) == 1
+
+
+async def test_a_policy_sees_where_in_the_call_a_reference_stands() -> None:
+    device, got = api()
+    policy = (
+        'policy "p"\nallow secret.use any *\n'
+        'allow api.post "https://api.example/**" when headers.Authorization == "Bearer {{secret:GITHUB}}" and not body matches /.*secret:.*/'
+    )
+    async with opened(devices={"api": device}, secrets=SECRETS, policy=policy) as kernel:
+        process = await caller(kernel, "secret.use GITHUB")
+        headers = {"Authorization": "Bearer {{secret:GITHUB}}"}
+        assert await process.call("api.post", url=URL, headers=headers, body="hi") == "ok"
+        assert await refused(process.call("api.post", url=URL, headers=headers, body="x\n{{secret:GITHUB}}")) == "denied.policy"
+        assert await refused(process.call("api.post", url=URL, body="{{secret:GITHUB}}")) == "denied.policy"
+        assert len(got) == 1

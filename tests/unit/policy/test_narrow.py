@@ -58,7 +58,7 @@ NARROWER = [
     ('allow fs.write when mode in ["create", "append"]', 'allow fs.write when mode == "append"'),
     ('allow fs.write unless mode == "append"', 'allow fs.write when mode == "create"'),
     ('allow fs.read when path like "/src/**"', 'allow fs.read "/src/**"'),
-    ('allow fs.read "/src/**"', 'allow fs.read when path matches /\\/src(\\/.*)?/'),
+    ('allow fs.read "/src/**"', "allow fs.read when path matches /\\/src(\\/.*)?/"),
     ('allow exec.run "pytest **"', 'allow exec.run "pytest -q *"'),
     ('allow exec.run "python -m pytest **"', 'allow exec.run "python -m pytest tests"'),
     ('allow net.fetch "https://*.a.example/**"', 'allow net.fetch "https://b.a.example/x"'),
@@ -87,7 +87,7 @@ def test_narrower_is_proved_for(old: str, new: str) -> None:
 
 
 WIDER = [
-    ('allow fs.read when path matches /\\/alice/', 'allow fs.read when path matches /\\/evil/'),
+    ("allow fs.read when path matches /\\/alice/", "allow fs.read when path matches /\\/evil/"),
     ("allow msg.send when channel matches /alice/ any *", "allow msg.send when channel matches /evil/ any *"),
     ("allow msg.send when channel matches /alice/ any *", "allow msg.send when channel matches /alice.*/ any *"),
     ('allow msg.send when channel like "alice" any *', 'allow msg.send when channel like "*alice" any *'),
@@ -111,7 +111,7 @@ WIDER = [
     ("ask fs.write remember process", "ask fs.write remember 8h"),
     ("ask fs.write remember 8h", "ask fs.write remember process"),
     ("ask fs.write remember tree", "ask fs.write"),
-    ('allow fs.write when size < 9', 'allow fs.write when size < 9 else ask "sure?"'),
+    ("allow fs.write when size < 9", 'allow fs.write when size < 9 else ask "sure?"'),
     ("ask fs.read deny clock.now", "ask fs.read"),
 ]  # fmt: skip
 
