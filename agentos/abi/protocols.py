@@ -1,7 +1,7 @@
 """The protocols by which a lower room reaches up, and the clock that everything is given.
 
-The kernel schedules processes but knows no program: at boot it gets a `Runner`, and a `Checker` for what only the broker can say. Programs issue calls but know no device: they
-get `Syscalls`, the broker.
+The kernel schedules processes but knows no program: at boot it gets a `Runner`, and a `Checker` for what only the broker can say.
+Programs issue calls but know no device: they get `Syscalls`, the broker.
 """
 
 from __future__ import annotations

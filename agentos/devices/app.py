@@ -191,11 +191,12 @@ class Device:
 
     def _serve(self, app: AppOp, device: str) -> Syscall:
         name = f"{device}.{app.name}"
-        takes_ctx = takes_context(app.function, Call, name)
+        has_schema = app.signature is not app.function
+        takes_ctx = takes_context(app.function, Call, name, is_declared=has_schema)
         effect = _effect(name, app, takes_ctx)
         template = _template(name, app, f"{device}/{app.name}")
         options = app.options
-        skip = 1 if takes_ctx and app.signature is app.function else 0
+        skip = 1 if takes_ctx and not has_schema else 0
         op = Op(
             name,
             app.signature,
@@ -210,7 +211,7 @@ class Device:
         _check_types(op)
         prober = None
         if app.prober is not None:
-            prober = self._handler(name, app.prober, app.absent, takes_context(app.prober, Call, name))
+            prober = self._handler(name, app.prober, app.absent, takes_context(app.prober, Call, name, is_declared=has_schema))
         return Syscall(op, self._handler(name, app.function, app.absent, takes_ctx), prober)
 
     def _handler(self, name: str, function: Function, absent: frozenset[str], takes_ctx: bool) -> Function:

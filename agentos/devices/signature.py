@@ -15,7 +15,7 @@ from agentos.errors import Invalid
 __all__ = ["from_json_schema", "takes_context"]
 
 _ANNOTATIONS: Final = frozenset(
-    {"title", "description", "$schema", "$id", "examples", "$comment", "deprecated", "readOnly", "writeOnly"}
+    {"title", "description", "$schema", "$id", "examples", "$comment", "deprecated", "readOnly", "writeOnly", "format"}
 )
 _SIMPLE: Final[dict[str, Any]] = {
     "string": str, "integer": int, "number": float, "boolean": bool, "null": None, "array": list, "object": dict,
@@ -34,19 +34,27 @@ _FOR_TYPE: Final = {
 _DEPTH_MAX: Final = 32
 
 
-def takes_context(function: Callable[..., Any], context: type, op: str) -> bool:
+def takes_context(function: Callable[..., Any], context: type, op: str, *, is_declared: bool = False) -> bool:
     """Say whether the first parameter of `function` is the call's context: named ``ctx``, or annotated with its type.
+
+    Args:
+        function: The function.
+        context: Type of the context.
+        op: Name of the op, for messages.
+        is_declared: A schema names the arguments, so that the function may take them as ``**kwargs``.
 
     Raises:
         Invalid: `invalid.op`, a parameter cannot be an argument (``*args``, ``**kwargs``, positional-only).
     """
     parameters = list(inspect.signature(function).parameters.values())
     for parameter in parameters:
+        if is_declared and parameter.kind is parameter.VAR_KEYWORD:
+            continue
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
             message = f"`{op}` has a parameter `{parameter}` that cannot be an argument"
             raise Invalid("op", message, field=op, hint="name every argument")
     first = parameters[0] if parameters else None
-    if first is None or first.kind is first.KEYWORD_ONLY:
+    if first is None or first.kind in (first.KEYWORD_ONLY, first.VAR_KEYWORD):
         return False
     annotation = first.annotation
     spelled = annotation if isinstance(annotation, str) else ""
@@ -57,7 +65,8 @@ def from_json_schema(op: str, schema: Mapping[str, Any], doc: str) -> tuple[Call
     """Return a function with the signature that a JSON schema of arguments describes, and the arguments that may be left out.
 
     Understood: types string, integer, number, boolean, null, array, object (nested) and lists of them, `properties`, `required`,
-    `default`, `enum`, `const`, `items`, `additionalProperties`, lengths, bounds, `pattern`, and annotations such as `description`.
+    `default`, `enum`, `const`, `items`, `additionalProperties`, lengths, bounds, `pattern`, `anyOf` and `oneOf` (one of several types),
+    `$ref` into `$defs` (not to itself), and annotations such as `description` and `format`.
     An argument without default that is not required is None when it is left out.
 
     Args:
@@ -68,6 +77,7 @@ def from_json_schema(op: str, schema: Mapping[str, Any], doc: str) -> tuple[Call
     Raises:
         Invalid: `invalid.op` naming what is not understood.
     """
+    schema = _inlined(op, schema)
     _only(op, schema, {"type", "properties", "required", "additionalProperties"}, "the schema")
     if schema.get("type", "object") != "object" or schema.get("additionalProperties", False) is not False:
         raise _refuse(op, "the schema must be an object without other properties than the named ones")
@@ -92,6 +102,29 @@ def from_json_schema(op: str, schema: Mapping[str, Any], doc: str) -> tuple[Call
     signature.__signature__ = inspect.Signature(parameters, return_annotation=Any)  # type: ignore[attr-defined]
     signature.__annotations__ = hints
     return signature, frozenset(optional)
+
+
+def _inlined(op: str, schema: Any) -> Any:
+    """Return a schema with every reference replaced by what it names."""
+    if not isinstance(schema, Mapping):
+        return schema
+    named = {f"#/{group}/{name}": inner for group in ("$defs", "definitions") for name, inner in (schema.get(group) or {}).items()}
+
+    def inline(node: Any, depth: int) -> Any:
+        if depth > _DEPTH_MAX:
+            raise _refuse(op, f"the schema refers to itself, or is nested deeper than {_DEPTH_MAX}")
+        if isinstance(node, list):
+            return [inline(item, depth + 1) for item in node]
+        if not isinstance(node, Mapping):
+            return node
+        if "$ref" not in node:
+            return {word: inline(inner, depth + 1) for word, inner in node.items()}
+        if node["$ref"] not in named:
+            raise _refuse(op, f"`{node['$ref']}` names no part of the schema")
+        beside = {word: inner for word, inner in node.items() if word != "$ref"}
+        return {**inline(named[node["$ref"]], depth + 1), **inline(beside, depth + 1)}
+
+    return inline({word: inner for word, inner in schema.items() if word not in ("$defs", "definitions")}, 0)
 
 
 def _refuse(op: str, why: str) -> Invalid:
@@ -124,6 +157,8 @@ def _type(op: str, schema: Any, where: str, depth: int = 0) -> Any:
         raise _refuse(op, f"`{where}` is not a JSON schema")
     if "enum" in schema or "const" in schema:
         return _literal(op, schema, where)
+    if "anyOf" in schema or "oneOf" in schema:
+        return _alternatives(op, schema, where, depth)
     kinds = schema.get("type")
     names: list[Any] = kinds if isinstance(kinds, list) else [kinds]
     if not names or any(not isinstance(name, str) or name not in _SIMPLE for name in names):
@@ -136,8 +171,21 @@ def _type(op: str, schema: Any, where: str, depth: int = 0) -> Any:
     return joined
 
 
+def _alternatives(op: str, schema: Mapping[str, Any], where: str, depth: int) -> Any:
+    word = "anyOf" if "anyOf" in schema else "oneOf"
+    _only(op, schema, {word, "default"}, f"`{where}`")
+    choices = schema[word]
+    if not isinstance(choices, list) or not choices:
+        raise _refuse(op, f"`{word}` of `{where}` must list schemas")
+    joined = _type(op, choices[0], where, depth + 1)
+    for choice in choices[1:]:
+        joined |= _type(op, choice, where, depth + 1)
+    return joined
+
+
 def _takes_null(schema: Mapping[str, Any]) -> bool:
-    return "null" in schema.get("type", "") or None in schema.get("enum", ())
+    choices = schema.get("anyOf") or schema.get("oneOf") or ()
+    return "null" in schema.get("type", "") or None in schema.get("enum", ()) or any(_takes_null(choice) for choice in choices)
 
 
 def _literal(op: str, schema: Mapping[str, Any], where: str) -> Any:

@@ -24,7 +24,7 @@ from agentos.abi.limits import CAPS_PER_PROCESS_MAX, DECISION_CACHE_MAX
 from agentos.abi.op import Op
 from agentos.abi.records import CapRecord, Change
 from agentos.abi.resource import Resource
-from agentos.errors import Denied, Invalid
+from agentos.errors import Denied
 from agentos.kernel.process import AgentProcess, Cap
 from agentos.policy.draft import draft_request
 
@@ -227,18 +227,7 @@ class CapTable:
                         process.cover_cache.clear()
                     process.cover_cache[key] = cap
                 return cap
-        raise self._refusal(process, op, resources, args)
-
-    def _refusal(self, process: AgentProcess, op: Op, resources: tuple[Resource, ...], args: dict[str, Any]) -> Denied:
-        held = [cap.record.text for cap in process.by_op.get(op.name, ())][:3]
-        what = resources[0].text[:200]
-        hint = f"it holds `{'`, `'.join(held)}`" if held else f"it holds no capability for `{op.name}`"
-        fields: dict[str, Any] = {"pid": process.pid, "op": op.name, "resource": what}
-        request = draft_request(op, resources, args)
-        if request is not None:
-            fields["request"] = request
-            hint += f"; `cap.request` can ask a person for `{request}`"
-        return Denied("capability", f"process {process.pid} may not `{op.name}` `{what}`", hint=hint, **fields)
+        raise _refusal(process, op, resources, args)
 
     # --- using and ending ---------------------------------------------------------------------------------------------------
 
@@ -313,19 +302,18 @@ class CapTable:
 
     def revoke(self, cap: Cap, changes: list[Change], state: str = "revoked") -> int:
         """End a capability and everything derived from it; unused uses go back to a live parent. Returns how many ended."""
-        return self._end_subtree(cap.cap, changes, state)
-
-    def revoke_handle(self, handle: int, changes: list[Change]) -> int:
-        """Revoke a capability by its handle, live or dormant, and everything derived from it. Returns how many ended, 0 for none."""
-        return self._end_subtree(handle, changes, "revoked")
+        return self.end(cap.cap, changes, state)
 
     def end_all(self, process: AgentProcess, changes: list[Change]) -> None:
         """End what a process holds, with it."""
         for handle in [*process.caps, *(record.cap for record in self.dormant.values() if record.pid == process.pid)]:
-            self._end_subtree(handle, changes, "ended")
+            self.end(handle, changes, "ended")
 
-    def _end_subtree(self, handle: int, changes: list[Change], state: str) -> int:
-        """End what was derived before what it was derived from, so that uses go all the way back. No recursion: chains are long."""
+    def end(self, handle: int, changes: list[Change], state: str) -> int:
+        """End a capability, live or dormant, by its handle, and everything derived from it. Returns how many ended, 0 for none.
+
+        What was derived ends before what it was derived from, so that uses go all the way back. No recursion: chains are long.
+        """
         found = [handle]
         for at in found:
             cap = self._live.get(at)
@@ -349,17 +337,6 @@ class CapTable:
         record.live, record.state = 0, state
         changes.append(Change(record, replaced))
         return 1
-
-    def find_held(self, process: AgentProcess, cap: int) -> Cap:
-        """Return one of the process's own capabilities.
-
-        Raises:
-            Invalid: it holds no live capability of that handle. Whether another process does is not said.
-        """
-        held = process.caps.get(cap)
-        if held is None:
-            raise Invalid("argument", f"process {process.pid} holds no capability {cap}", field="cap", hint="see `cap.list`")
-        return held
 
 
 # --- what a capability has left -----------------------------------------------------------------------------------------------
@@ -454,3 +431,15 @@ def _least(depth: int, wanted: int | None) -> int:
     if wanted is None:
         return depth
     return wanted if depth < 0 else min(depth, wanted)
+
+
+def _refusal(process: AgentProcess, op: Op, resources: tuple[Resource, ...], args: dict[str, Any]) -> Denied:
+    held = [cap.record.text for cap in process.by_op.get(op.name, ())][:3]
+    what = resources[0].text[:200]
+    hint = f"it holds `{'`, `'.join(held)}`" if held else f"it holds no capability for `{op.name}`"
+    fields: dict[str, Any] = {"pid": process.pid, "op": op.name, "resource": what}
+    request = draft_request(op, resources, args)
+    if request is not None:
+        fields["request"] = request
+        hint += f"; `cap.request` can ask a person for `{request}`"
+    return Denied("capability", f"process {process.pid} may not `{op.name}` `{what}`", hint=hint, **fields)

@@ -61,7 +61,7 @@ class LayerTable:
         self._stored.add(record.digest)
 
     def get(self, digest: str) -> Layer:
-        """Return a layer that was entered. One that names ops of a device that is not mounted denies everything until it is (default-deny)."""
+        """Return an entered layer. One that names ops of a device that is not mounted denies everything until it is (default-deny)."""
         layer = self._layers.get(digest)
         if layer is None:
             record = self._records[digest]

@@ -165,7 +165,7 @@ class Kernel:
         """
         core = self.core
         changes: list[Change] = []
-        ended = core.caps.revoke_handle(cap, changes)
+        ended = core.caps.end(cap, changes, "revoked")
         if not ended:
             raise Invalid("argument", f"there is no live capability {cap}", hint="see `agentos caps`", cap=cap)
         holder = next(change.record.pid for change in changes if isinstance(change.record, CapRecord) and change.record.cap == cap)

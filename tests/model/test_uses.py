@@ -76,7 +76,7 @@ async def step(kernel: Kernel, ledger: Ledger, what: str, at: int, to: int, uses
         await process.call("msg.send", to=process.pid, value=cap)
 
 
-async def history(steps: list[tuple[Any, ...]], folder: Path) -> None:
+async def history(steps: list[tuple[Any, ...]], folder: Path) -> int:
     """Run a history over as many kernels as it has reopens, on one store."""
     clock, ledger, todo = FakeClock(), Ledger(), list(steps)
     is_new = True
@@ -91,10 +91,11 @@ async def history(steps: list[tuple[Any, ...]], folder: Path) -> None:
                 except AgentOSError:
                     pass
                 await ledger.check(kernel)
+    return len(todo)
 
 
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(STEPS)
 def test_uses_are_conserved_whatever_happens(steps: list[tuple[Any, ...]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        anyio.run(history, steps, Path(folder))
+        assert anyio.run(history, steps, Path(folder)) == 0

@@ -38,12 +38,20 @@ def _list(core: Core, permit: Permit, args: dict[str, Any]) -> list[dict[str, An
     return [asdict(cap) for cap in listing(core, process.pid)]
 
 
+def _held(process: AgentProcess, cap: int) -> Cap:
+    """Return one of the process's own capabilities; whether another process holds it is not said."""
+    held = process.caps.get(cap)
+    if held is None:
+        raise Invalid("argument", f"process {process.pid} holds no capability {cap}", field="cap", hint="see `cap.list`")
+    return held
+
+
 def _drop(core: Core, permit: Permit, args: dict[str, Any]) -> None:
-    core.caps.revoke(core.caps.find_held(permit.process, args["cap"]), permit.changes, "dropped")
+    core.caps.revoke(_held(permit.process, args["cap"]), permit.changes, "dropped")
 
 
 def _derive(core: Core, permit: Permit, args: dict[str, Any]) -> int:
-    parent = core.caps.find_held(permit.process, args["cap"])
+    parent = _held(permit.process, args["cap"])
     to = core.processes.find(args["to"])
     wanted = parse_capability(args["text"], core.ops)
     return core.caps.derive(parent, wanted, to, permit.changes, now=core.clock.now()).cap

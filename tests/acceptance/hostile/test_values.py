@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import agentos
-from tests.acceptance.hostile.world import Case, a_world, attempted, pid
+from tests.acceptance.hostile.world import Case, a_world, check_refused, pid
 
 pytestmark = pytest.mark.anyio
 
@@ -26,7 +26,7 @@ def wire(to: Any = "ALICE-1", amount: Any = 70) -> tuple[Any, ...]:
 
 
 PLANTED = [
-    Case(f"planted {to}", (FOOLED, step)) for to in ("EVIL-1", "EVIL-2", "EVIL-3", "EVIL-4", "EVIL-5", "key", "sender", "lines")
+    Case(f"planted {step[1]} {to}", (FOOLED, step)) for to in ("EVIL-1", "EVIL-2", "EVIL-3", "EVIL-4", "EVIL-5", "key", "sender", "lines")
     for step in (pay(to), wire(to))
 ]  # fmt: skip
 OTHER_FORMS = [
@@ -84,7 +84,7 @@ ECHOES: list[tuple[str, tuple[tuple[Any, ...], ...], Any]] = [
     ("note of a payment", (("eve", "bank.many", {"to": ["ALICE-1"], "note": "EVIL-9"}),), "EVIL-9"),
 ]  # fmt: skip
 ECHOED = [
-    Case(f"echo of the {name}", (FOOLED, ("", "@register", {"image": agentos.Image.host("worker")}), *steps, sink(to)))
+    Case(f"echo of the {name} {sink.__name__}", (FOOLED, ("", "@register", {"image": agentos.Image.host("worker")}), *steps, sink(to)))
     for name, steps, to in ECHOES
     for sink in (pay, wire)
 ]
@@ -108,8 +108,7 @@ CASES = PLANTED + OTHER_FORMS + NUMBERS + LISTS + URLS + ECHOED + COUNTED + AFTE
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 async def test_no_value_of_an_attackers_choice_is_used(case: Case, tmp_path: Path) -> None:
-    await attempted(case, tmp_path)
-    assert len({each.name for each in CASES}) == len(CASES)
+    await check_refused(case, tmp_path)
 
 
 CONTROLS = [

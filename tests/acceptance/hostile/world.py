@@ -82,6 +82,7 @@ class World:
         for name in ("inbox", "vault", "desk", "denied"):
             (self.work / name).mkdir(parents=True)
             (self.work / name / "own.txt").write_text(f"what {name} holds")
+        (self.work / "desk" / "sub").mkdir()
 
     async def open(self) -> None:
         """Open a kernel on a store, after a crash on what the crash left."""
@@ -154,7 +155,7 @@ async def a_world(case: Case, folder: Path) -> AsyncIterator[World]:
         yield world
 
 
-async def attempted(case: Case, folder: Path) -> None:
+async def check_refused(case: Case, folder: Path) -> None:
     """Run a case: every step but the last has to work, the last has to be refused without a trace but its row."""
     async with a_world(case, folder) as world:
         *before, hostile = case.steps

@@ -423,7 +423,8 @@ async def test_a_policy_sees_where_in_the_call_a_reference_stands() -> None:
     device, got = api()
     policy = (
         'policy "p"\nallow secret.use any *\n'
-        'allow api.post "https://api.example/**" when headers.Authorization == "Bearer {{secret:GITHUB}}" and not body matches /.*secret:.*/'
+        'allow api.post "https://api.example/**"\n'
+        '  when headers.Authorization == "Bearer {{secret:GITHUB}}" and not body matches /.*secret:.*/'
     )
     async with opened(devices={"api": device}, secrets=SECRETS, policy=policy) as kernel:
         process = await caller(kernel, "secret.use GITHUB")

@@ -42,13 +42,14 @@ async def may_put(process: Process, namespace: str = "shared") -> bool:
 class Updating:
     """An update that waits for a person beside the test."""
 
-    def __init__(self) -> None:
+    def __init__(self, key: str | None = None) -> None:
+        self.options = {} if key is None else {"key": key}
         self.digest: Any = None
         self.code = ""
 
     async def run(self, process: Process, text: str) -> None:
         try:
-            self.digest = await process.call("policy.update", text=text)
+            self.digest = await process.call("policy.update", text=text, **self.options)
         except agentos.AgentOSError as error:
             self.code = code_of(error)
 
@@ -98,7 +99,7 @@ async def test_update_never_widens_without_a_person_and_then_only_for_the_proces
             assert "obj.put" in ask.args["witness"]
             assert "deny before, allow after" in ask.preview["summary"]
             assert '-deny obj.put\n+deny obj.put "shared/**"' in ask.preview["diff"]
-            await kernel.answer(ask.id, approve=True, by="alice")
+            await kernel.answer(ask.id, "approve", by="alice")
         assert update.digest
         assert await may_put(process, "mine")
         assert not await may_put(process)
@@ -110,7 +111,7 @@ async def test_a_denied_update_changes_nothing() -> None:
         process = await host(kernel, *GRANT)
         digest = await process.call("policy.update", text=NO_PUT)
         async with updating(kernel, process, OPEN) as (update, ask):
-            await kernel.answer(ask.id, approve=False, by="alice")
+            await kernel.answer(ask.id, "deny", by="alice")
         assert update.code == "denied.human"
         assert alive(kernel, process).record.own_layer == digest
         assert not await may_put(process)
@@ -141,12 +142,12 @@ async def test_an_approval_is_for_the_layer_that_was_in_force_when_it_was_asked_
         await process.call("policy.update", text=NO_SHARED)
         async with updating(kernel, process, OPEN) as (update, ask):
             await process.call("policy.update", text=NO_PUT)
-            await kernel.answer(ask.id, approve=True, by="alice")
+            await kernel.answer(ask.id, "approve", by="alice")
             await settled(kernel, lambda: any(record.ask != ask.id for record in kernel.core.asks))
             [again] = await kernel.asks()
-            assert '-deny obj.put\n' in again.preview["diff"] + "\n"
+            assert "-deny obj.put\n" in again.preview["diff"] + "\n"
             assert not await may_put(process, "mine")
-            await kernel.answer(again.id, approve=False, by="alice")
+            await kernel.answer(again.id, "deny", by="alice")
         assert update.code == "denied.human"
 
 
@@ -160,9 +161,9 @@ async def test_what_is_narrower_by_the_time_it_is_looked_at_again_needs_nobody()
                 tasks.start_soon(opener.run, process, OPEN)
                 await settled(kernel, lambda: len(list(kernel.core.asks)) == 2)
                 first, second = await kernel.asks()
-                await kernel.answer(second.id, approve=True, by="alice")
+                await kernel.answer(second.id, "approve", by="alice")
             assert opener.digest
-            await kernel.answer(first.id, approve=True, by="alice")
+            await kernel.answer(first.id, "approve", by="alice")
         assert update.digest
         assert not await may_put(process)
         assert await may_put(process, "mine")
@@ -189,7 +190,7 @@ async def test_a_child_keeps_what_it_was_born_under_when_its_parent_may_do_more(
         await process.call("policy.update", text=NO_PUT)
         child = await child_of(kernel, process)
         async with updating(kernel, process, OPEN) as (_, ask):
-            await kernel.answer(ask.id, approve=True, by="alice")
+            await kernel.answer(ask.id, "approve", by="alice")
         await process.call("policy.update", text=NO_SHARED)
         assert await may_put(process, "mine")
         assert not await may_put(child, "mine")
@@ -222,19 +223,30 @@ async def test_own_layers_survive_a_crash_with_the_row_that_made_them(tmp_path: 
         assert await process.call("policy.update", text=NO_PUT)
 
 
-async def test_an_update_that_waits_for_a_person_survives_a_reopen(tmp_path: Path) -> None:
+async def test_an_update_that_waits_for_a_person_survives_a_crash(tmp_path: Path) -> None:
     async with opened(tmp_path / "a.db") as kernel:
         process = await host(kernel, *GRANT)
         await process.call("policy.update", text=NO_PUT)
-        with anyio.move_on_after(0.2):
-            await process.call("policy.update", text=NO_SHARED, key="wider")
-        assert alive(kernel, process).record.own_layer == (await kernel.audit(pid=process.pid))[0].result
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(Updating("k").run, process, NO_SHARED)
+            await settled(kernel, lambda: len(list(kernel.core.asks)) == 1)
+            kernel.core.journal.flush()
+            crash(kernel, tmp_path / "a.db", tmp_path / "b.db")
+            tasks.cancel_scope.cancel()
+    async with opened(tmp_path / "b.db") as kernel, anyio.create_task_group() as tasks:
+        process = kernel.process(process.pid)
+        [ask] = await kernel.asks()
+        update = Updating("k")
+        tasks.start_soon(update.run, process, NO_SHARED)
+        await kernel.answer(ask.id, "approve", by="alice")
+        await settled(kernel, lambda: update.digest)
+        assert await may_put(process, "mine")
 
 
 async def test_a_text_with_an_error_names_the_place_and_changes_nothing() -> None:
     async with opened() as kernel:
         process = await host(kernel, *GRANT)
-        with pytest.raises(agentos.Invalid, match=f"obj.putt") as caught:
+        with pytest.raises(agentos.Invalid, match=r"obj\.putt") as caught:
             await process.call("policy.update", text='restrict "own"\ndeny obj.putt')
         assert caught.value.fields["where"] == f"proc/{process.pid}:2:6"
         for text in ("", "allow obj.put", 'restrict "own"\nallow obj.put', 'restrict "own"\nuse "other.policy"'):
@@ -268,7 +280,7 @@ async def test_a_limit_does_not_start_anew_behind_another_name_or_amount() -> No
         for text in (limited.replace("own", "other"), limited.replace("3", "2")):
             async with updating(kernel, process, text) as (update, ask):
                 assert "starts counting anew" in ask.args["witness"]
-                await kernel.answer(ask.id, approve=False, by="alice")
+                await kernel.answer(ask.id, "deny", by="alice")
             assert update.code == "denied.human"
         assert await process.call("policy.update", text=f"{limited}\nlimit obj.put 2 per process")
 
@@ -277,8 +289,12 @@ async def test_only_layers_that_the_host_gave_may_endorse() -> None:
     trusting = 'policy "p"\nallow * any *\nlabel result(fs.list) trusted'
     async with opened(policy='restrict "k"') as kernel:
         process = await kernel.spawn(agentos.Image.host(), grant=[*GRANT, "fs.list"], policy=trusting)
-        child = await kernel.spawn(agentos.Image.host(), parent=process, grant=GRANT, policy=trusting.replace("fs.list", "obj.get"))
-        await process.call("policy.update", text=trusting.replace("fs.list", "fs.stat").replace('"p"', '"own"'))
+        async with updating(kernel, process, trusting.replace("fs.list", "fs.stat")) as (_, ask):
+            assert "trusted` is new" in ask.args["witness"]
+            await kernel.answer(ask.id, "approve", by="alice")
+        child = await kernel.spawn(
+            agentos.Image.host(), parent=process, grant=GRANT, policy=trusting.replace("fs.list", "obj.get")
+        )
         assert alive(kernel, process).stack.endorsing == 2
         assert alive(kernel, child).stack.endorsing == 2
         labels = alive(kernel, child).stack.labels
@@ -302,7 +318,9 @@ def test_a_descendant_loses_no_layer_that_it_has_from_elsewhere(
 
 
 async def test_explain_tells_a_process_what_would_be_decided_and_makes_nothing() -> None:
-    async with opened(policy='policy "k"\nallow obj.*, policy.update any *\ndeny obj.put "shared/**" because "shared is read-only"') as kernel:
+    async with opened(
+        policy='policy "k"\nallow obj.*, policy.update any *\ndeny obj.put "shared/**" because "shared is read-only"'
+    ) as kernel:
         process = await host(kernel, *GRANT)
         found = await process.call("policy.explain", op="obj.put", args={"value": 1, "name": "x", "namespace": "shared"})
         assert (found["outcome"], found["code"], found["because"]) == ("deny", "denied.policy", "shared is read-only")

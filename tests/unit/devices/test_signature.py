@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
+from pydantic import BaseModel, Field
 
 from agentos.abi.op import Effect, Op
 from agentos.abi.resource import Template
+from agentos.devices.app import Device
 from agentos.devices.signature import from_json_schema
 from agentos.errors import Invalid
 
@@ -65,9 +67,12 @@ def test_an_unknown_argument_is_refused_and_the_description_is_the_doc() -> None
         {"type": "array"},
         {"type": "object", "additionalProperties": True},
         {"type": "object", "patternProperties": {}},
-        {"type": "object", "properties": {"a": {"type": "string", "format": "email"}}},
         {"type": "object", "properties": {"a": {"$ref": "#/x"}}},
-        {"type": "object", "properties": {"a": {"anyOf": [{"type": "string"}]}}},
+        {"type": "object", "properties": {"a": {"$ref": "#/$defs/A"}}, "$defs": {"A": {"$ref": "#/$defs/A"}}},
+        {"type": "object", "properties": {"a": {"anyOf": []}}},
+        {"type": "object", "properties": {"a": {"anyOf": [{"type": "string"}, {}]}}},
+        {"type": "object", "properties": {"a": {"anyOf": [{"type": "string"}], "pattern": "x"}}},
+        {"type": "object", "properties": {"a": {"allOf": [{"type": "string"}]}}},
         {"type": "object", "properties": {"a": {"type": "text"}}},
         {"type": "object", "properties": {"a": {"type": []}}},
         {"type": "object", "properties": {"a": {}}},
@@ -98,3 +103,38 @@ def test_a_schema_nested_without_end_is_refused() -> None:
     schema["items"] = schema
     with pytest.raises(Invalid, match="nested deeper"):
         from_json_schema("d.op", {"properties": {"a": schema}}, "")
+
+
+class Attachment(BaseModel):
+    kind: Literal["file", "event"]
+    id: int | str
+
+
+class Mail(BaseModel):
+    """Send a mail."""
+
+    recipients: list[str]
+    subject: str = Field(description="one line")
+    attachments: list[Attachment] | None = None
+    cc: list[str] | None = Field(default=None, json_schema_extra={"format": "emails"})
+    limit: int | None = 3
+
+
+def test_the_schema_of_a_pydantic_model_declares_an_op_and_its_function_may_take_keywords() -> None:
+    def send(**args: Any) -> Any:
+        return args
+
+    device = Device.from_functions("mail", {"send": (Mail.model_json_schema(), send)})
+    op = device.syscalls()[0].op
+    given = {"recipients": ["a"], "subject": "x", "attachments": [{"kind": "file", "id": 3}]}
+    assert op.validate(given) == {**given, "cc": None, "limit": 3}
+    for wrong in ({"attachments": [{"kind": "disk", "id": 1}]}, {"cc": "a"}, {"limit": "many"}, {"bcc": ["a"]}):
+        with pytest.raises(Invalid):
+            op.validate({**given, **wrong})
+
+
+def test_a_function_without_schema_names_its_arguments() -> None:
+    def send(**args: Any) -> None: ...
+
+    with pytest.raises(Invalid, match="cannot be an argument"):
+        Device.from_functions("mail", {"send": send}).syscalls()

@@ -61,7 +61,8 @@ def test_drafts_cover_their_call_and_not_another(first: str, second: str, amount
             assert spec.covers(*made[:3])
             assert spec.uses == 1
     other = [
-        call("fs.move", path=f"/{second}", to=f"/{first}zz"), call("fs.read", path=f"/{first}zz"), call("exec.run", argv=[first, second, "zz"]),
+        call("fs.move", path=f"/{second}", to=f"/{first}zz"), call("fs.read", path=f"/{first}zz"),
+        call("exec.run", argv=[first, second, "zz"]),
         call("mail.send", to=[first, "zz"], cc=second), call("bank.transfer", account=f"x{first}", amount=amount + 2),
     ]  # fmt: skip
     for text, made in zip(drafts, other, strict=True):
