@@ -70,6 +70,7 @@ WORDS_CHARS_MAX: Final = 512 * KIB  # of all texts of one author, a short text c
 # --- policy ------------------------------------------------------------------------------------------------------------
 POLICY_BYTES_MAX: Final = 1 * MIB
 POLICY_RULES_MAX: Final = 20_000
+OWN_LAYER_BYTES_MAX: Final = 64 * KIB  # of the text that a process replaces its own layer with
 POLICY_EXPR_DEPTH_MAX: Final = 64
 POLICY_LAYERS_MAX: Final = 64
 DECISION_CACHE_MAX: Final = 4_096  # cached verdicts per process

@@ -12,6 +12,7 @@ target is looked at (INVARIANT check-before-observe), and the canonical text is 
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import shlex
 from collections.abc import Callable
@@ -56,6 +57,10 @@ class Resource:
 
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443, "ftp": 21}
 _UNSAFE_URL = re.compile(r"[\x00-\x20\x7f\\<>\"^`{|}]")
+_HOST = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")
+_HOST_CHARS_MAX = 253
+_NUMERIC_HOST = re.compile(r"(?:^|\.)(?:[0-9]+|0x[0-9a-f]*)$")  # the last label: clients read such a host as an IPv4 address
+_IPV4 = re.compile(r"(?:(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])(?:\.(?!$)|$)){4}")
 _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]")
 _FIELD = re.compile(r"\{(\w+)(:path)?\}")
 
@@ -108,10 +113,11 @@ def _check_path(path: str, field: str) -> None:
 
 
 def canonical_url(text: str, *, field: str = "url") -> Url:
-    """Return the parts of an absolute URL: host lower-case and IDNA, dot segments resolved, the fragment dropped.
+    """Return the parts of an absolute URL: host lower-case and IDNA, addresses in their one spelling, dot segments resolved, no fragment.
 
     Raises:
-        Invalid: userinfo, control characters, spaces or backslashes, no host, a bad port, no scheme.
+        Invalid: userinfo, control characters, spaces or backslashes, no host, a bad port, no scheme, an IPv4 address written otherwise
+            than as four decimal numbers.
     """
     if _UNSAFE_URL.search(text):
         raise _refuse(f"URL `{text!a}` holds a character that no URL has", field)
@@ -146,15 +152,28 @@ def _plain_escapes(path: str) -> str:
 
 
 def _canonical_host(host: str, field: str) -> str:
-    host = host.rstrip(".").lower()
-    if host.isascii():
-        if not re.fullmatch(r"[a-z0-9_.:-]+", host):
-            raise _refuse(f"host `{host}` is malformed", field)
-        return host
+    if not host.isascii():
+        try:
+            host = host.encode("idna").decode("ascii")
+        except UnicodeError as error:
+            raise _refuse(f"host `{host!a}` is not a valid name", field) from error
+    host = host.removesuffix(".").lower()
+    if ":" in host:
+        return _canonical_ipv6(host, field)
+    if len(host) > _HOST_CHARS_MAX or not _HOST.fullmatch(host):
+        raise _refuse(f"host `{host[:_HOST_CHARS_MAX]}` is malformed", field)
+    if _NUMERIC_HOST.search(host) and not _IPV4.fullmatch(host):
+        raise _refuse(f"host `{host}` is a number that some read as an address", field)
+    return host
+
+
+def _canonical_ipv6(host: str, field: str) -> str:
+    """Return the one spelling of an IPv6 address; one that stands for an IPv4 address is that."""
     try:
-        return host.encode("idna").decode("ascii").lower()
-    except UnicodeError as error:
-        raise _refuse(f"host `{host!a}` is not a valid name", field) from error
+        address = ipaddress.IPv6Address(host)
+    except ValueError as error:
+        raise _refuse(f"host `{host[:_HOST_CHARS_MAX]}` is no address", field) from error
+    return str(address.ipv4_mapped or address)
 
 
 def _canonical_argv(argv: Any, field: str) -> Resource:

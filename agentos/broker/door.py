@@ -31,7 +31,7 @@ from agentos.abi.records import Change, Row
 from agentos.abi.syscall import Park, Syscall
 from agentos.broker.decide import Decisions
 from agentos.broker.handle import put_behind_handle, wants_handle
-from agentos.broker.labels import endorsed, raise_label, result_label
+from agentos.broker.labels import endorsed, own_label, raise_label, result_label
 from agentos.broker.obligation import log_call
 from agentos.broker.offer import still_covered
 from agentos.broker.request import Request
@@ -192,7 +192,7 @@ class Door:
         core, process, changes = self.core, call.process, permit.changes
         encoded = self._encoded(call, value, changes)
         result = decode(encoded)
-        carried = endorsed(core, call, permit, value) if permit.labels else 0
+        carried = own_label(call, endorsed(core, call, permit, value) if permit.labels else 0)
         label = result_label(call, result, carried)
         kept = wants_handle(call, label, len(encoded))
         if kept:

@@ -22,7 +22,7 @@ from agentos.abi.probe import reached
 from agentos.abi.records import Change, Row
 from agentos.broker.door import Door, error_bytes, settle_quota
 from agentos.broker.handle import put_behind_handle, wants_handle
-from agentos.broker.labels import before_effect, raise_label, result_label, settle_files
+from agentos.broker.labels import before_effect, own_label, raise_label, result_label, settle_files
 from agentos.broker.obligation import log_call
 from agentos.broker.request import Request
 from agentos.broker.secrets import resolved
@@ -145,7 +145,8 @@ class Effects:
             raise self.settle_error(call, intent, permit, Unavailable("device", text, may_have_happened=True)) from error
         reached("settle.before")
         changes: list[Change] = []
-        own = (permit.labels if permit is not None else 0) | settle_files(self._core, call, succeeded=True, changes=changes)
+        own = own_label(call, permit.labels if permit is not None else 0)
+        own |= settle_files(self._core, call, succeeded=True, changes=changes)
         label = result_label(call, result, own)
         kept = wants_handle(call, label, len(encoded))
         if kept:

@@ -21,12 +21,18 @@ from agentos.abi.values import Exit
 from agentos.broker.request import Request
 from agentos.errors import Denied
 from agentos.kernel.core import Core
-from agentos.kernel.flow import ProcessFlow, leaves
+from agentos.kernel.flow import ProcessFlow, fields
 from agentos.kernel.process import AgentProcess
 
-__all__ = ["before_effect", "call_label", "check_clearance", "raise_label", "result_label", "settle_files", "touch"]
+__all__ = [
+    "before_effect", "call_label", "check_clearance", "endorsed", "own_label", "raise_label", "result_label", "settle_files", "touch",
+]  # fmt: skip
 
 _WRITES: Final = frozenset({"fs.write", "fs.mkdir"})
+_SHOWS: Final = frozenset({
+    "fs.read", "fs.list", "fs.stat", "obj.get", "obj.list", "msg.recv", "proc.wait", "proc.list", "proc.info", "proc.relabel", "human.ask",
+})  # fmt: skip
+"""Kernel ops whose results were made by others, and carry their labels. What any other says, its caller may have chosen."""
 _READS: Final = frozenset({"fs.read", "fs.stat"})
 
 
@@ -71,6 +77,8 @@ def check_clearance(call: Request) -> None:
 
 def before_effect(core: Core, call: Request, changes: list[Change]) -> None:
     """Label what the call is about to write, in the append that admits it."""
+    if call.op.name == "fs.move":
+        core.files.raise_to(core.place(call.resources[1].text), call_label(call), changes)
     if call.op.name in _WRITES:
         path = core.place(call.resources[0].text)
         core.files.raise_to(path, call_label(call), changes)
@@ -83,13 +91,17 @@ def touch(core: Core, call: Request, path: str, index: int) -> None:
 
     What lies below a folder that is moved, deleted or listed is decided path by path; the folder is what was used.
     """
-    path, known = core.place(path), call.touched.get(index)
+    path, known, name = core.place(path), call.touched.get(index), call.op.name
+    if name == "fs.move" and index == 0:
+        bits = call.process.stack.labels.resource(Resource("path", path, path))
+        call.moved.update({path: bits} if bits else {})
     if known is not None and (path == known or path.startswith(known.rstrip("/") + "/")):
         return
-    if call.op.name == "fs.mkdir" and known is not None and known.startswith(path.rstrip("/") + "/"):
-        return  # its parent, and no link on the way
+    if name == "fs.mkdir" and known is not None and known.startswith(path.rstrip("/") + "/"):
+        core.files.raise_to(path, call_label(call), call.touches)  # a folder that is made on the way
+        return
     call.touched[index] = path
-    if call.op.name in _WRITES:
+    if name in _WRITES:
         core.files.raise_to(path, call_label(call), call.touches)
         core.files.begin(path)
         if known is not None and not core.files.end(known):
@@ -118,6 +130,9 @@ def _settle_write(core: Core, call: Request, paths: list[str], changes: list[Cha
     name, files = call.op.name, core.files
     if name == "fs.move":
         files.move(paths[0], paths[1], changes)
+        files.raise_to(paths[1], call_label(call), changes)
+        for path, bits in call.moved.items():  # what a statement says of the old place stays with what came from there
+            files.raise_to(paths[1] + path[len(paths[0]) :], bits, changes)
     elif name == "fs.delete":
         files.remove(paths[0], changes)
     elif name == "fs.write" and call.args.get("mode") != "append" and alone:
@@ -166,18 +181,31 @@ def endorsed(core: Core, call: Request, permit: Permit, value: Any) -> int:
         return carried
     flow: ProcessFlow = call.process.facts["flow"]
     schema = core.result_schema(call.args["pid"])
-    for path, leaf in leaves(value.value, "value"):
-        if not flow.is_endorsed(call.op.name, path) or not _is_closed(leaf, path, schema):
-            return carried
-    return carried & ~UNTRUSTED
+    endorsed = all(flow.is_endorsed(call.op.name, path) for path, _ in fields(value.value, "value"))
+    return carried & ~UNTRUSTED if endorsed and _is_closed(value.value, schema or {}) else carried
 
 
-def _is_closed(leaf: Any, path: str, schema: dict[str, Any] | None) -> bool:
-    """Say whether a value can carry no text of an attacker's choice."""
-    if isinstance(leaf, bool | int | float):
+def _is_closed(value: Any, schema: Any) -> bool:
+    """Say whether a value can hold no text of an attacker's choice: numbers, words of a list, and objects of declared fields of those."""
+    if not isinstance(schema, dict):
+        return False
+    if value is None or isinstance(value, bool | int | float):
         return True
-    node: Any = schema or {}
-    for part in path.split(".")[1:]:
-        node = (node.get("properties") or {}).get(part) or {}
-        node = node.get("items", node)
-    return leaf in node.get("enum", ())
+    if isinstance(value, dict):
+        known = schema.get("properties") or {}
+        return all(key in known and _is_closed(item, known[key]) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return "items" in schema and all(_is_closed(item, schema["items"]) for item in value)
+    return value in schema.get("enum", ())
+
+
+def own_label(call: Request, carried: int) -> int:
+    """Return what a result carries in itself.
+
+    What a kernel op says back to its caller, the caller may have chosen: it carries the call's own label. What a device's op returns is
+    labelled field by field, and what others made by them.
+    """
+    op = call.op
+    if op.untrusted or op.name in _SHOWS or "*" in op.trusted:
+        return carried
+    return carried | call_label(call) if op.name.startswith("fs.") else carried | call.label

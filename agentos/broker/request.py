@@ -49,9 +49,9 @@ class Request:
     """A typed call: validated arguments, canonical resources, one encoding. Nothing about its target has been observed."""
 
     __slots__ = (
-        "approval", "args", "attempt", "cap", "charges", "deadline", "digest", "encoded", "given", "is_alone", "is_counted", "key", "label",
-        "number", "obligations", "op", "paid", "process", "reservation", "resources", "secrets", "syscall", "touched",
-        "touches", "verdict", "vouched",
+        "approval", "args", "attempt", "cap", "charges", "deadline", "digest", "encoded", "given", "is_alone", "is_counted", "key",
+        "label", "moved", "number", "obligations", "op", "paid", "process", "reservation", "resources", "secrets", "syscall",
+        "touched", "touches", "verdict", "vouched",
     )  # fmt: skip
 
     def __init__(self, process: AgentProcess, syscall: Syscall, args: dict[str, Any], number: str, key: str) -> None:
@@ -78,6 +78,7 @@ class Request:
         self.touched: dict[int, str] = {}  # resource number -> path that the device really uses
         self.touches: list[Change] = []  # labels of those paths
         self.is_alone = True
+        self.moved: dict[str, int] = {}  # path of what is moved -> label that statements give it there
 
     def count(self, counted: bool) -> None:
         """Have the call count in the budget, or no longer; limits or not: what was used was used."""

@@ -15,19 +15,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from agentos.abi.codec import decode, plain
+from agentos.abi.codec import decode
 from agentos.abi.fence import own_words
 from agentos.abi.labels import UNTRUSTED, carried
 from agentos.abi.limits import PROVENANCE_ROWS_MAX, RESULT_LEAVES_MAX
 from agentos.abi.op import Op
-from agentos.kernel.provenance import Provenance
+from agentos.kernel.provenance import Provenance, joined_path
 from agentos.policy.flow import Origin
 
 if TYPE_CHECKING:
     from agentos.kernel.core import Core
     from agentos.kernel.process import AgentProcess
 
-__all__ = ["ProcessFlow", "leaves"]
+__all__ = ["ProcessFlow", "fields"]
 
 
 class ProcessFlow:
@@ -90,7 +90,7 @@ class ProcessFlow:
     def note_result(self, op: Op, value: Any, args: Mapping[str, Any], *, seq: int, label: int) -> None:
         """Index what a call returned. `value` is plain data, `label` what it carried."""
         if self.is_indexed:
-            _note(self.index, op.name, value, args, seq=seq, label=label)
+            self._note(self.index, op.name, value, args, seq=seq, label=label)
 
     def note_human(self, value: Any) -> None:
         """Count what a person typed as a person's words: an answer, edited arguments."""
@@ -111,7 +111,7 @@ class ProcessFlow:
             return carried
         label = carried
         seen: set[str] = set()
-        for number, (path, _) in enumerate(leaves(value)):
+        for number, (path, _) in enumerate(fields(value)):
             if number >= RESULT_LEAVES_MAX:
                 return label | (UNTRUSTED if op.untrusted else 0)
             if path not in seen:
@@ -164,20 +164,21 @@ class ProcessFlow:
                     heads[row.seq] = row.op, row.args
                 elif row.kind in ("call", "result") and row.outcome == "done" and row.result:
                     op, args = heads.pop(row.parent, (row.op, row.args))
-                    _note(index, op, decode(row.result), decode(args) if args else {}, seq=row.seq, label=carried(row.labels))
+                    self._note(index, op, decode(row.result), decode(args) if args else {}, seq=row.seq, label=carried(row.labels))
 
 
-def _note(index: Provenance, op: str, value: Any, args: Mapping[str, Any], *, seq: int, label: int) -> None:
-    if op == "human.ask":
-        for text in _texts(value):
-            index.human.add(text)
-    elif op == "msg.recv" and isinstance(value, Mapping) and value.get("sender") == 0:
-        for text in _texts(value.get("value")):
-            index.prompt.add(own_words(text))
-    elif op == "obj.get":
-        index.note_result(op, value, seq=seq, label=label, source=f"object({args.get('namespace')})")
-    else:
-        index.note_result(op, value, seq=seq, label=label)
+    def _note(
+        self, index: Provenance, op: str, value: Any, args: Mapping[str, Any], *, seq: int, label: int
+    ) -> None:
+        if op == "human.ask":
+            for text in _texts(value):
+                index.human.add(text)
+        elif op == "msg.recv" and isinstance(value, Mapping) and value.get("sender") == 0:
+            for text in _texts(value.get("value")):
+                index.prompt.add(own_words(text))
+        else:
+            source = f"object({args.get('namespace')})" if op == "obj.get" else None
+            index.note_result(op, value, seq=seq, label=label, source=source, args=args, label_of=self._field_label)
 
 
 def _is_declared(op: Op, path: str) -> bool:
@@ -187,21 +188,25 @@ def _is_declared(op: Op, path: str) -> bool:
 
 def _texts(value: Any) -> Iterator[str]:
     """Yield the texts and numbers of a value as text."""
-    for _, leaf in leaves(value):
+    for _, leaf in fields(value):
         if isinstance(leaf, str):
             yield leaf
         elif isinstance(leaf, int | float) and not isinstance(leaf, bool):
             yield str(leaf)
 
 
-def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield (path, scalar) of every scalar of plain data but None; fields are joined by `.`, positions of lists left out."""
-    value = plain(value) if not isinstance(value, str | int | float | bytes | dict | list | tuple) else value
+def fields(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (path, value) of every scalar of plain data, and of every field of an object, which is there by its name alone.
+
+    Fields are joined by `.`, positions of lists left out. Nothing is yielded for None by itself, an empty list or an empty object.
+    """
     if isinstance(value, Mapping):
         for key, item in value.items():
-            yield from leaves(item, f"{path}.{key}" if path else str(key))
+            inner = joined_path(path, str(key))
+            yield inner, None
+            yield from fields(item, inner)
     elif isinstance(value, list | tuple):
         for item in value:
-            yield from leaves(item, path)
+            yield from fields(item, path)
     elif value is not None:
         yield path, value

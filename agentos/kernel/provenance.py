@@ -9,6 +9,9 @@ Grounded is not trusted: an attacker chooses sender names and titles. A grounded
 confidentiality is the join over all of them; trusted it is when one of them is, since whoever repeats a trusted value does not change it.
 And choosing among grounded values can still tell something: their order and number are not looked at.
 
+A field that only says an argument of its own call back is noted when that argument was grounded and trusted, else it is not: a process
+cannot make its own choice a source by having it echoed.
+
 INVARIANT grounding-is-exact: a value is grounded by what equals the whole of it, never by a part, a prefix or another spelling.
 INVARIANT forgetting-is-safe: what is dropped, cut off or too deep to be noted grounds nothing: a value that has no other source then has
 the label of the process. One that has another keeps only that one's label: how secret a forgotten copy was is not known any more.
@@ -33,7 +36,7 @@ from agentos.abi.values import Ref
 from agentos.kernel.tokens import Words, bare, number_key
 from agentos.policy.flow import Origin
 
-__all__ = ["PLACES_MAX", "LabelOf", "Provenance", "RefOrigin"]
+__all__ = ["PLACES_MAX", "LabelOf", "Provenance", "RefOrigin", "joined_path"]
 
 LabelOf = Callable[[str, str], int]
 """The label, as of now, of what an op (or `prompt`, `human`) returns in the field of that path."""
@@ -83,6 +86,7 @@ class Provenance:
         self._places: dict[str | bytes, _Place | tuple[_Place, ...]] = {}  # in the order in which values were last seen
         self._count = 0
         self._hash_key = secrets.token_bytes(16)
+        self._echoes: dict[str | bytes, int | None] = {}  # arguments of the call whose result is being noted -> label, None = not noted
 
     def __len__(self) -> int:
         """Return the number of (value, field) pairs that are kept."""
@@ -90,7 +94,17 @@ class Provenance:
 
     # --- noting -------------------------------------------------------------------------------------------------------------
 
-    def note_result(self, op: str, value: Any, *, seq: int, label: int = 0, source: str | None = None) -> None:
+    def note_result(  # noqa: PLR0913 - what is known of a result
+        self,
+        op: str,
+        value: Any,
+        *,
+        seq: int,
+        label: int = 0,
+        source: str | None = None,
+        args: Any = None,
+        label_of: LabelOf | None = None,
+    ) -> None:
         """Index the fields of a result.
 
         Args:
@@ -99,11 +113,24 @@ class Provenance:
             seq: Its journal number.
             label: Label bits that the result carried itself, joined to each field's.
             source: Name of what the fields belong to, when that is not ``result(op)``: ``object(namespace)``. It is the source of each.
+            args: The call's arguments, of which echoes are known.
+            label_of: Label of a source, for the arguments; without it no argument counts as trusted.
 
         Cost: about a microsecond per field, a hash per long text; never more than RESULT_LEAVES_MAX fields.
         """
         self.seq = max(self.seq, seq)
+        if args:
+            question = _Question(label_of or (lambda op, path: UNTRUSTED), UNTRUSTED)
+            _Walk("", 0, None, lambda given, _: self._note_echo(given, question)).visit(args, "", PROVENANCE_DEPTH_MAX)
         _Walk(op, label, source, self._note).visit(value, "", PROVENANCE_DEPTH_MAX)
+        self._echoes = {}
+
+    def _note_echo(self, given: Any, question: _Question) -> bool:
+        key = self._key(given)
+        if key is not None:
+            origin = self._scalar(given, question)
+            self._echoes[key] = origin.label if origin.sources and not origin.label & UNTRUSTED else None
+        return key is not None
 
     def _key(self, value: Any) -> str | bytes | None:
         """Return what equal values have in common. A number's key begins with a space, as no text's does."""
@@ -122,6 +149,11 @@ class Provenance:
         key = self._key(value)
         if key is None:
             return False
+        if key in self._echoes:
+            label = self._echoes[key]
+            if label is None:
+                return False
+            place = place._replace(label=place.label | label)
         held = self._places.get(key)
         if held is place:
             return True
@@ -269,7 +301,7 @@ class _Walk:
             fields = value if isinstance(value, Mapping) else {**_declared(value), **_extra(value)}
             for key, item in self._some(fields.items()):
                 if isinstance(key, str) and key and len(path) + len(key) < IDENTIFIER_CHARS_MAX:
-                    self.visit(item, f"{path}.{key}" if path else key, depth - 1)
+                    self.visit(item, joined_path(path, key), depth - 1)
 
     def _some(self, values: Collection[_T]) -> Iterable[_T]:
         taken = min(len(values), self._items)
@@ -280,6 +312,12 @@ class _Walk:
         name = self._source or (f"result({self._op}).{path}" if path else f"result({self._op})")
         place = self._places[path] = _Place(self._op, path, self._label, frozenset({name}))
         return place
+
+
+def joined_path(path: str, key: str) -> str:
+    """Return the path of a field inside another. A dot inside a key is none between fields."""
+    key = key.replace(".", r"\.") if "." in key else key
+    return f"{path}.{key}" if path else key
 
 
 def _joined(known: tuple[_Place, ...], place: _Place) -> tuple[_Place, ...]:

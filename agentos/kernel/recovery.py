@@ -140,6 +140,10 @@ def _load_belongings(core: Core) -> None:
         core.asks.load(ask)
     for grant in core.store.current(StandingRecord, live=True):
         core.standing.load(grant)
+    _load_tables(core)
+
+
+def _load_tables(core: Core) -> None:
     for message in core.store.current(MessageRecord, live=True):
         if core.processes.get(message.pid):
             core.mail.load(message)

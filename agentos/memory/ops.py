@@ -50,7 +50,10 @@ def _get(table: ObjectTable, permit: Permit, args: dict[str, Any]) -> Any:
 
 def _list(table: ObjectTable, permit: Permit, args: dict[str, Any]) -> dict[str, Any]:
     wanted = {name: args[name] for name in ("type", "tag", "label") if args[name] is not None}
-    return table.list(args["namespace"], wanted, limit=args["limit"], cursor=args["cursor"])
+    page = table.list(args["namespace"], wanted, limit=args["limit"], cursor=args["cursor"])
+    for item in page["items"]:
+        permit.labels |= label_words.parse(item["labels"])  # a name was chosen by who made the object
+    return page
 
 
 def _link(table: ObjectTable, permit: Permit, args: dict[str, Any]) -> None:

@@ -46,30 +46,30 @@ class Cursor:
         """Take the next token if it is this symbol."""
         return self.take() if self.token.kind == "symbol" and self.token.text == symbol else None
 
-    def need(self, symbol: str, where: str) -> Token:
+    def need(self, symbol: str, where: str, *, hint: str = "") -> Token:
         """Take this symbol.
 
         Raises:
             Refusal: something else comes next.
         """
-        return self.accept(symbol) or self.fail(f"`{symbol}` {where}")
+        return self.accept(symbol) or self.fail(f"`{symbol}` {where}", hint=hint)
 
-    def need_kind(self, kind: str, what: str) -> Token:
+    def need_kind(self, kind: str, what: str, *, hint: str = "") -> Token:
         """Take a token of this kind.
 
         Raises:
             Refusal: something else comes next.
         """
-        return self.take() if self.token.kind == kind else self.fail(what)
+        return self.take() if self.token.kind == kind else self.fail(what, hint=hint)
 
-    def need_word(self, words: Iterable[str], what: str) -> Token:
+    def need_word(self, words: Iterable[str], what: str, *, hint: str = "") -> Token:
         """Take one of these words.
 
         Raises:
-            Refusal: something else comes next; the nearest of the words is suggested.
+            Refusal: something else comes next; the nearest of the words is suggested, or else `hint`.
         """
         known = tuple(words)
-        return self.accept_word(*known) or self.fail(what, known=known)
+        return self.accept_word(*known) or self.fail(what, known=known, hint=hint)
 
     def fail(self, expected: str, *, known: Iterable[str] = (), hint: str = "") -> NoReturn:
         """Complain that `expected` was expected instead of the next token."""

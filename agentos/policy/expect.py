@@ -17,6 +17,7 @@ from agentos.policy.attributes import FACTS, FLOW, attribute_of
 from agentos.policy.check import ops_of
 from agentos.policy.decide import Stack
 from agentos.policy.expect_flow import ExpectedFlow
+from agentos.policy.explain import Explanation
 from agentos.policy.layer import Layer
 from agentos.policy.problems import Refusal
 from agentos.policy.syntax import Expect, Literal
@@ -43,13 +44,23 @@ def check_expect(expect: Expect, layer: Layer, table: OpTable) -> None:
     resources = _resources(expect, op, args)
     for root, word, value in said:
         flow.say_of(args.get(root), word, value)
-    verdict = stack.decide(op, resources, args, facts, late=[name for name in op.late if name in facts])
+    late = [name for name in op.late if name in facts]
+    verdict = stack.decide(op, resources, args, facts, late=late)
     if verdict.outcome != expect.outcome:
-        by = verdict.rule.rpartition(":")[2]
-        why = "no rule applies to it" if by == "default" else f"line {by} says {verdict.outcome}"
+        source, _, by = verdict.rule.rpartition(":")
+        place = f"line {by}" if source == layer.source else f"line {by} of {source}"
+        why = "no rule applies to it" if by == "default" else f"{place} says {verdict.outcome}"
         shown = f"{op.name} `{resources[0].text}`"
-        hint = "run `policy explain` on the call, then change the rule or the expectation"
+        hint = _way_out(stack.explain(op, resources, args, facts, late=late))
         raise Refusal("E018", f"expected {expect.outcome} for {shown}, got {verdict.outcome}: {why}", expect.at, hint=hint)
+
+
+def _way_out(explanation: Explanation) -> str:
+    """Say which line decided the call, or else what would have to change, as `policy explain` says it of a real call."""
+    lines = [line for layer in explanation.layers for line in layer.lines if line.state == "decides"]
+    if lines:
+        return f"it is `{lines[0].text}`{f' ({lines[0].why})' if lines[0].why else ''}; change it, or the expectation"
+    return f"closest, as `policy explain` would say it: {explanation.change}; or change the expectation"
 
 
 def _values(
@@ -90,7 +101,8 @@ def _fitting(value: Literal | tuple[Literal, ...], kind: str, expect: Expect) ->
     if kind == "list":
         return [value.value]
     if kind not in (wanted, "any"):
-        raise Refusal("E012", f"`{value.text}` does not fit: {kind} is expected", value.at, hint="give a value of that type")
+        hint = f'write `"{value.text}"`' if kind == "text" else "give a value of that type"
+        raise Refusal("E012", f"`{value.text}` does not fit: {kind} is expected", value.at, hint=hint)
     return value.value
 
 

@@ -73,6 +73,12 @@ def tokenize(text: str) -> list[Token]:
     return tokens
 
 
+_INSTEAD: Final = {
+    "&": "write `and`", "|": "write `or`", "!": "write `not`", ";": "a statement ends where the next one starts",
+}  # fmt: skip
+"""Characters of other languages, and what is written here."""
+
+
 def _pattern_after(tokens: list[Token], char: str) -> re.Pattern[str]:
     """Return what the next token looks like: a regular expression follows `matches`, a name with hyphens may follow `as`."""
     word = tokens[-1].text if tokens and tokens[-1].kind == "name" else ""
@@ -91,7 +97,9 @@ def _strange(text: str, start: int, at: At) -> Refusal:
         return Refusal(
             "E001", "`/` starts nothing here", at, hint='put patterns in `"`; a regular expression follows `matches`'
         )
-    return Refusal("E001", f"`{char}` has no meaning here", at, hint="see docs/reference/policy-language.md")
+    return Refusal(
+        "E001", f"`{char}` has no meaning here", at, hint=_INSTEAD.get(char, "see docs/reference/policy-language.md")
+    )
 
 
 def _token(match: re.Match[str], at: At, *, first: bool) -> Token:

@@ -92,7 +92,12 @@ class Allowance:
 
     left: int
 
-    def take(self, steps: int = 1) -> bool:
+    @property
+    def is_over(self) -> bool:
+        """True once more was asked for than there was."""
+        return self.left < 0
+
+    def take(self, steps: int) -> bool:
         """Use some of it; False when there is not enough left."""
         self.left -= steps
         return self.left >= 0
@@ -133,10 +138,12 @@ class Automaton:
         """Return every realisable pair of (languages, label of `machine`) with a shortest text, or None when the allowance is used up.
 
         Args:
-            allowance: How many subsets of states may still be looked at.
+            allowance: How much work is left: the sizes of the subsets that are looked at.
             lead: Text that every language begins with and that the returned texts leave out.
             machine: Runs beside; its label is part of the key (empty without one).
         """
+        if not allowance.take(len(self._edges)):
+            return None
         nfa = self._closed(self._starts)
         for char in lead:
             nfa = self._step(nfa, ord(char))
@@ -145,15 +152,16 @@ class Automaton:
         found: dict[tuple[Vector, Hashable], str] = {}
         todo = [start]
         for state in todo:
-            if not allowance.take():
-                return None
             nfa, beside = state
+            if not allowance.take(10 + len(nfa)):
+                return None
             if self._base_final in nfa:
                 label = machine.label(beside) if machine else ""
                 vector = frozenset(self._finals[one] for one in nfa if one in self._finals)
                 if label is not None and (vector, label) not in found:
                     found[vector, label] = _spell(state, parents)
             for code, following in self._successors(nfa):
+                allowance.take(len(following))
                 after = (following, machine.step(beside, chr(code)) if machine else "")
                 if after not in parents:
                     parents[after] = (state, code)

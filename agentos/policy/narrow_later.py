@@ -26,12 +26,12 @@ from agentos.policy.verdict import width_of
 __all__ = ["may_widen_later"]
 
 _CONDITIONS_MAX: Final = 10
-_TRIES_MAX: Final = 100_000
 _TEMPLATES: Final[dict[Kind, Template]] = {
     "path": Template("path", "{path}"), "url": Template("url", "{path}"), "argv": Template("argv", "{path}"),
     "id": Template("id", "{path:path}"),
 }  # fmt: skip
 _Condition = tuple[Any, ...]
+_Matching = frozenset[tuple[str, "_Condition | None", str]]
 
 
 def _act(path: str) -> None: ...
@@ -44,24 +44,34 @@ def may_widen_later(old: Layer | None, new: Layer | None, allowance: Allowance) 
     before, after = _wide_rules(old), _wide_rules(new)
     if new is not None and old.kind == new.kind and {_whole(rule) for rule in before} == {_whole(rule) for rule in after}:
         return False
-    tries = _TRIES_MAX
+    seen: set[Any] = set()
     for op in _later_ops([*before, *after]):
         sides = _Side(old, before, op), _Side(new, after, op)
-        conditions = sorted(sides[0].conditions | sides[1].conditions, key=repr)
-        resources = _resources(op, [*sides[0].patterns(), *sides[1].patterns()], allowance)
-        if resources is None or len(conditions) > _CONDITIONS_MAX:
-            return True
-        tries -= len(resources) << len(conditions)
-        if tries < 0 or _differ(sides, conditions, resources):
-            return True
+        for template in op.resources:
+            key = (template.kind, sides[0].active, sides[1].active)
+            if key not in seen and _may_differ(sides, op, template, allowance):
+                return True
+            seen.add(key)
     return False
 
 
-def _differ(sides: tuple[_Side, _Side], conditions: Sequence[_Condition], resources: Sequence[Resource]) -> bool:
+def _may_differ(sides: tuple[_Side, _Side], op: Op, template: Template, allowance: Allowance) -> bool:
+    resources = resources_of(op, template, [*sides[0].patterns(), *sides[1].patterns()], (), allowance)
+    if resources is None or not allowance.take(len(resources) * (1 + len(sides[0].active) + len(sides[1].active))):
+        return True
+    pairs = {(sides[0].matching(resource), sides[1].matching(resource)) for resource in resources}
+    return any(_differ(sides, *pair, allowance) for pair in pairs if pair[0] != pair[1] or sides[0].is_open != sides[1].is_open)
+
+
+def _differ(sides: tuple[_Side, _Side], before: _Matching, after: _Matching, allowance: Allowance) -> bool:
+    """Say whether some conditions make the rules of the new side let more through; also when there are too many to try."""
+    conditions = sorted({condition for _, condition, _ in before | after if condition is not None}, key=repr)
+    if len(conditions) > _CONDITIONS_MAX or not allowance.take((len(before) + len(after) + 1) << len(conditions)):
+        return True
     for values in itertools.product((False, True), repeat=len(conditions)):
         holds = dict(zip(conditions, values, strict=True))
-        for resource, own in itertools.product(resources, (False, True)):
-            if freer(sides[0].say(resource, holds, own=own), sides[1].say(resource, holds, own=own)) is not None:
+        for own in (False, True):
+            if freer(sides[0].say(before, holds, own=own), sides[1].say(after, holds, own=own)) is not None:
                 return True
     return False
 
@@ -85,16 +95,6 @@ def _later_ops(rules: Sequence[CheckedRule]) -> Iterator[Op]:
         yield Op(f"{family}.later", _act, effect, tuple(_TEMPLATES[kind] for kind in kinds))
 
 
-def _resources(op: Op, patterns: Sequence[Pattern], allowance: Allowance) -> list[Resource] | None:
-    found: list[Resource] = []
-    for template in op.resources:
-        mine = resources_of(op, template, patterns, (), allowance)
-        if mine is None:
-            return None
-        found += mine
-    return found
-
-
 def _conditions(rule: CheckedRule) -> _Condition:
     statement = rule.rule
     exprs = tuple(None if expr is None else expr_key(expr, rule.sets) for expr in (statement.when, statement.unless))
@@ -108,44 +108,49 @@ def _whole(rule: CheckedRule) -> tuple[Any, ...]:
 
 
 class _Side:
-    """One layer on one op that is not there yet: (rule, its patterns, its condition or None, what it says)."""
+    """One layer on one op that is not there yet.
+
+    Attributes:
+        active: Numbers of the rules that are about the op.
+        is_open: The layer lets pass what it does not mention.
+    """
 
     def __init__(self, layer: Layer | None, rules: Sequence[CheckedRule], op: Op) -> None:
-        self._layer = layer
-        self._rules: list[tuple[CheckedRule, tuple[Pattern, ...] | None, _Condition | None, str]] = []
+        self.is_open = layer is None or layer.kind == "restrict"
+        self._rules: list[tuple[CheckedRule, tuple[Pattern, ...] | None]] = []
         for rule in rules:
             patterns = patterns_for(rule.patterns, op)
-            outcome = rule.rule.outcome
-            if not rule.names(op) or patterns == () or (outcome != "deny" and not _all_mean_something(rule, op)):
-                continue
-            condition = _conditions(rule)
-            self._rules.append((rule, patterns, condition if _is_open(rule) else None, outcome))
-            if rule.rule.clauses.else_ask:
-                self._rules.append((rule, patterns, ("else", *condition) if _is_open(rule) else None, "else"))
-
-    @property
-    def conditions(self) -> set[_Condition]:
-        """What is left open."""
-        return {condition for _, _, condition, _ in self._rules if condition is not None}
+            if rule.names(op) and patterns != () and (rule.rule.outcome == "deny" or _all_mean_something(rule, op)):
+                self._rules.append((rule, patterns))
+        self.active = frozenset(rule.number for rule, _ in self._rules)
 
     def patterns(self) -> list[Pattern]:
         """Return the patterns of the rules."""
-        return [pattern for _, patterns, _, _ in self._rules for pattern in patterns or ()]
+        return [pattern for _, patterns in self._rules for pattern in patterns or ()]
 
-    def say(self, resource: Resource, holds: Mapping[_Condition, bool], *, own: bool) -> Said:
-        """Return what the layer says about a resource, given which conditions hold."""
+    def matching(self, resource: Resource) -> _Matching:
+        """Return what the rules that match a resource say: (outcome or ``else``, condition or None, scope of answers)."""
+        found: set[tuple[str, _Condition | None, str]] = set()
+        for rule, patterns in self._rules:
+            if _matches(rule, patterns, resource):
+                clauses, condition = rule.rule.clauses, _conditions(rule) if _is_open(rule) else None
+                found.add((rule.rule.outcome, condition, clauses.remember if rule.rule.outcome == "ask" else ""))
+                if clauses.else_ask:
+                    found.add(("else", None if condition is None else ("else", *condition), clauses.remember))
+        return frozenset(found)
+
+    def say(self, matching: _Matching, holds: Mapping[_Condition, bool], *, own: bool) -> Said:
+        """Return what the layer says, given which conditions hold."""
         applying: dict[str, list[str]] = {}
-        for rule, patterns, condition, what in self._rules:
-            if (condition is None or holds[condition]) and _matches(rule, patterns, resource):
-                applying.setdefault(what, []).append(rule.rule.clauses.remember)
+        for what, condition, remember in matching:
+            if condition is None or holds[condition]:
+                applying.setdefault(what, []).append(remember)
         if "deny" in applying:
             return Said("deny", "", frozenset())
         for what in ("ask", "allow", "else"):
             if what in applying:
-                narrowest = "" if what == "allow" else min(applying[what], key=width_of)
-                return Said("allow" if what == "allow" else "ask", narrowest, frozenset())
-        is_open = own or self._layer is None or self._layer.kind == "restrict"
-        return Said("allow" if is_open else "deny", "", frozenset())
+                return Said("allow" if what == "allow" else "ask", min(applying[what], key=width_of), frozenset())
+        return Said("allow" if own or self.is_open else "deny", "", frozenset())
 
 
 def _is_open(rule: CheckedRule) -> bool:

@@ -34,10 +34,25 @@ _TIED_VERBS: Final = frozenset({"like", "==", "!=", "in", "absent", "matches", "
 
 @dataclass(slots=True)
 class Budget:
-    """How much a comparison may still do: states of automata, and supposed calls."""
+    """How much a comparison may still do: steps of automata, and conditional rules tried on supposed calls."""
 
     states: Allowance
-    samples: int
+    samples: Allowance
+    known: dict[Any, list[Resource] | None] = field(default_factory=dict)
+
+    def resources(
+        self, op: Op, template: Template, patterns: Sequence[Pattern], tests: Sequence[TextTest]
+    ) -> list[Resource] | None:
+        """Return what `resources_of` does, once for all ops that have the same kind of resource and the same patterns."""
+        key = (template.kind, op.name if template.kind == "id" else "", frozenset(patterns), frozenset(tests))
+        if key not in self.known:
+            self.known[key] = resources_of(op, template, patterns, tests, self.states)
+        return self.known[key]
+
+    @property
+    def is_over(self) -> bool:
+        """True once either is used up."""
+        return self.states.is_over or self.samples.is_over
 
 
 @dataclass(slots=True)
@@ -51,10 +66,11 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class _Class:
-    """Resources that answer alike: one of them, the numbers of the tests that matter, and the options it fixes."""
+    """Resources that answer alike: one of them, how many rules are left for it, which tests matter, and the options it fixes."""
 
     resource: Resource
     is_alike: bool
+    cost: int
     numbers: frozenset[int]
     fixed: tuple[tuple[Key, Option], ...] = ()
 
@@ -74,7 +90,7 @@ def compare_op(old: Layer | None, new: Layer | None, op: Op, budget: Budget, *, 
     sides = _side(old, op, duties=duties), _side(new, op, duties=duties)
     if old is not None and new is not None and old.kind == new.kind and _tokens(sides[0]) == _tokens(sides[1]):
         return Difference()
-    return _Comparison(op, sides, budget).run()
+    return Difference(undecided=True) if budget.is_over else _Comparison(op, sides, budget).run()
 
 
 def _side(layer: Layer | None, op: Op, *, duties: bool) -> _Side:
@@ -173,8 +189,9 @@ class _Comparison:
         patterns += [pattern for side in self._sides for one in side.requires for pattern in one.scope.patterns or ()]
         root = self._tied_root(template)
         tests = [] if root is None else [test for probe in root.probes.values() for test in _text_tests(probe)]
-        found = resources_of(self._op, template, patterns, tests, self._budget.states)
-        if found is None:
+        found = self._budget.resources(self._op, template, patterns, tests)
+        unkeyed = sum(pattern.key is None for pattern in patterns)
+        if found is None or not self._budget.states.take(len(found) * (10 + unkeyed)):
             return None
         classes: dict[Any, _Class] = {}
         for resource in found:
@@ -225,7 +242,8 @@ class _Comparison:
         mine = self._roots[fixed[0]].probes if fixed else {}
         answers = () if fixed is None else self._telling(fixed[1], numbers)
         free = frozenset(numbers - mine.keys()) if fixed else frozenset(numbers)
-        return (tuple(parts), answers), _Class(resource, parts[0] == parts[1], free, (fixed,) if fixed else ())
+        cost = sum(len(rules) for rules, _, _ in parts)
+        return (tuple(parts), answers), _Class(resource, parts[0] == parts[1], cost, free, (fixed,) if fixed else ())
 
     def _telling(self, option: Option, numbers: set[int]) -> tuple[tuple[int, str], ...]:
         """Return the answers that matter: with several resources, rules that match another one may ask for them too."""
@@ -244,8 +262,7 @@ class _Comparison:
             fixed = [pair for one in chosen for pair in one.fixed]
             for options in self._combinations(numbers, {key for key, _ in fixed}):
                 for own in rights:
-                    self._budget.samples -= 1
-                    if self._budget.samples < 0:
+                    if not self._budget.samples.take(1 + sum(one.cost for one in chosen)):
                         return False
                     self._decide(Sample(tuple(one.resource for one in chosen), {**options, **dict(fixed)}, own))
                 if self._found.wider is not None and (self._found.narrower is not None or not self._attempts[True]):

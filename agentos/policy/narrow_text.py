@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import Final
+from typing import Final, SupportsIndex
 
 from agentos.policy.attributes import TEXT_CHARS_MAX
 from agentos.policy.conditions import REGEX_CHARS_MAX
@@ -42,6 +42,10 @@ class Text(str):
     def __len__(self) -> int:
         """Return the claimed length."""
         return self.chars
+
+    def split(self, sep: str | None = None, maxsplit: SupportsIndex = -1) -> list[str]:
+        """Return the parts, which claim nothing."""
+        return str(self).split(sep, maxsplit)
 
 
 @dataclass(slots=True)

@@ -18,7 +18,7 @@ __all__ = ["urls"]
 _DEFAULT_PORTS: Final = {"https": 443, "http": 80, "wss": 443, "ws": 80, "ftp": 21}
 _SPARE_PORT: Final = 8443
 _SPARE_SCHEME: Final = "gopher"
-_HOST: Final = parse_regex(r"[a-z0-9_.\-]*[a-z0-9_\-]")
+_HOST: Final = parse_regex(r"(?:[a-z0-9_\-]+\.)*[a-z0-9_\-]+")
 _ADDRESS: Final = parse_regex("[0-9a-f.]*:[0-9a-f:.]*[0-9a-f:]")
 _CHAR: Final = r"(?:[A-Za-z0-9:@!$&'()*+,;=~_\-]|%[0-9A-F][0-9A-F])"
 _SEGMENT: Final = rf"(?:{_CHAR}(?:{_CHAR}|\.)*|\.{_CHAR}(?:{_CHAR}|\.)*|\.\.(?:{_CHAR}|\.)+)"

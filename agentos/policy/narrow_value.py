@@ -81,9 +81,12 @@ class Values:
             built = [pair for text in given for pair in self._from_anywhere(Text(text), probes)]
         else:
             built = self._of_type(root)
-        found = [
-            Option(value, origins, self.answers(root, value, origins)) for value, origins in _bounded(built, self.findings)
-        ]
+        found: list[Option] = []
+        for value, origins in _bounded(built, self.findings):
+            if not self._allowance.take(len(probes)):
+                self.findings.exact = False
+                break
+            found.append(Option(value, origins, self.answers(root, value, origins)))
         if given is not None:
             return found
         return list({tuple(option.answers.items()): option for option in reversed(found)}.values())[::-1]

@@ -7,13 +7,14 @@ Written by hand rather than with a parser generator, for its messages: see docs/
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, Final
 
 from agentos.abi.limits import POLICY_BYTES_MAX, POLICY_RULES_MAX
 from agentos.policy.cursor import Cursor
 from agentos.policy.lexer import Token, tokenize
-from agentos.policy.parse_expr import dotted_name, expression, items, literal, source
+from agentos.policy.parse_expr import COMPARISONS, dotted_name, expression, items, literal, source
 from agentos.policy.problems import At, Refusal, did_you_mean
 from agentos.policy.syntax import (
     Clauses,
@@ -39,6 +40,7 @@ EFFECTS: Final = ("pure", "local", "repeatable", "keyed", "probeable", "once")
 _LABELS: Final = ("public", "internal", "secret", "trusted", "untrusted")
 _OBLIGATIONS: Final = ("log", "redact", "label", "sandbox", "preview")
 _REMEMBER: Final = ("once", "process", "tree", "image")
+_UNIT: Final = re.compile(r"[KMG]?B|ms|[smhdw]", re.IGNORECASE)
 _ORDER_HINT: Final = "a rule is: OUTCOME OPS PATTERNS when ... unless ... CLAUSES"
 
 
@@ -88,14 +90,23 @@ def _statement(cursor: Cursor) -> Statement:
     token = cursor.token
     make = _STATEMENTS.get(token.text) if token.kind == "name" else None
     if make is None:
-        hint = (
-            _ORDER_HINT
-            if token.text in ("when", "unless", *_CLAUSES)
-            else f"a statement starts with one of {', '.join(_STATEMENTS)}"
-        )
-        cursor.fail("a statement", known=_STATEMENTS if token.kind == "name" else (), hint=hint)
+        cursor.fail("a statement", known=_STATEMENTS if token.kind == "name" else (), hint=_statement_hint(cursor))
     cursor.take()
     return make(cursor, token)
+
+
+def _statement_hint(cursor: Cursor) -> str:
+    """Say what was probably meant by something that starts no statement."""
+    token, before, after = cursor.token, cursor.ahead(-1), cursor.ahead()
+    if token.text in ("when", "unless", *_CLAUSES):
+        return _ORDER_HINT
+    if before.kind == "number" and _UNIT.fullmatch(token.text):
+        return f"write `{before.text}{token.text}`, without a blank"
+    if token.kind == "name" and after.text == "=":
+        return f"write `let {token.text} = ...`"
+    if token.kind == "name" and not token.first and after.text in (*COMPARISONS, ".", "in", "like", "matches", "from", "is"):
+        return "a condition starts with `when`"
+    return f"a statement starts with one of {', '.join(_STATEMENTS)}"
 
 
 def op_refs(cursor: Cursor) -> tuple[OpRef, ...]:
@@ -165,11 +176,14 @@ def _clauses(cursor: Cursor) -> Clauses:
 
 
 def _because(cursor: Cursor) -> str:
-    return str(cursor.need_kind("string", 'a reason in `"`').value)
+    return str(cursor.need_kind("string", 'a reason in `"`', hint='text for people stands in `"`').value)
 
 
 def _duration(cursor: Cursor) -> float:
-    token = cursor.need_kind("time", "a duration such as `10m`")
+    number = cursor.token.text if cursor.token.kind == "number" else "10"
+    token = cursor.need_kind(
+        "time", "a duration such as `10m`", hint=f"a duration has a unit: `{number}s`, `{number}m`, `{number}h`"
+    )
     if token.value <= 0:
         raise Refusal("E001", f"`{token.text}` is not a positive duration", token.at)
     return float(token.value)
@@ -233,7 +247,7 @@ def _limit(cursor: Cursor, first: Token) -> Limit:
     if cursor.token.kind == "time":
         _duration(cursor)
     else:
-        cursor.need_word(("process", "tree"), "a duration, process or tree")
+        cursor.need_word(("process", "tree"), "a duration, process or tree", hint="a duration has a number: `per 1h`, `per 1d`")
     by = dotted_name(cursor, "an attribute after `by`") if cursor.accept_word("by") else ""
     return Limit(ops, patterns, when, amount, of, per, by, first.at)
 
@@ -242,7 +256,7 @@ def _require(cursor: Cursor, first: Token) -> Require:
     words = [cursor.need_word(_OBLIGATIONS, "an obligation").text]
     while cursor.accept(","):
         words.append(cursor.need_word(_OBLIGATIONS, "an obligation").text)
-    cursor.need_word(("for",), "`for` after the obligations")
+    cursor.need_word(("for",), "`for` after the obligations", hint=f"write `require {', '.join(words)} for fs.write`")
     return Require(tuple(words), op_refs(cursor), _patterns(cursor), _when(cursor, "when"), first.at)
 
 

@@ -19,6 +19,7 @@ __all__ = ["COMPARISONS", "dotted_name", "expression", "items", "literal", "sour
 T = TypeVar("T", Literal, From)
 COMPARISONS: Final = ("==", "!=", "<=", ">=", "<", ">")
 _VERBS: Final = ("in", "like", "matches", "in_cidr", "from", "is")
+_SOURCE_HINT: Final = "a source is prompt, human, result(OP), result(OP).FIELD, object(NAME) or $SET"
 _TEST_HINT: Final = 'a test is `ATTR == VALUE`, `ATTR in [..]`, `ATTR like ".."`, `ATTR is absent`...'
 
 
@@ -125,7 +126,7 @@ def _operand(cursor: Cursor, verb: Token) -> tuple[Literal | PatternRef | From, 
         cursor.need("[", "or `$SET` after `in`")
         return items(cursor, "]", literal)
     if verb.text == "from":
-        cursor.need("{", "after `from`")
+        cursor.need("{", "after `from`", hint="write `from { prompt, human }`")
         return items(cursor, "}", source)
     if verb.text == "matches":
         token = cursor.need_kind("regex", "a regular expression as `/.../` after `matches`")
@@ -139,7 +140,11 @@ def items(cursor: Cursor, close: str, item: Callable[[Cursor], T]) -> tuple[T, .
     found = [item(cursor)]
     while cursor.accept(","):
         found.append(item(cursor))
-    cursor.need(close, "to close the list")
+    cursor.need(
+        close,
+        "to close the list",
+        hint='what has a dot stands in `"`' if cursor.token.text == "." else "items are parted by `,`",
+    )
     return tuple(found)
 
 
@@ -165,7 +170,7 @@ def source(cursor: Cursor) -> From:
     token = cursor.token
     if token.kind == "set":
         return From(cursor.take().text, token.at, "set", str(token.value))
-    word = cursor.need_word(("prompt", "human", "result", "object"), "a source")
+    word = cursor.need_word(("prompt", "human", "result", "object"), "a source", hint=_SOURCE_HINT)
     if word.text == "prompt":
         return From("prompt", token.at, "prompt")
     if word.text == "human":

@@ -41,6 +41,7 @@ _FORM_S_MAX: Final = 3_600.0
 _TOKEN_CHARS_MAX: Final = 2_000
 _KEY_BYTES: Final = 32
 _BINDING_BYTES: Final = 16
+_USUAL_PORTS: Final = {"https": ":443", "http": ":80"}
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -224,7 +225,8 @@ def base_of(url: str) -> str:
     parts = url_of(url, "base_url")
     if parts.query:
         raise Invalid("argument", f"`{url[:200]}` has a query", hint="give https://HOST[/PATH]", field="base_url")
-    return f"{parts.scheme}://{parts.netloc.lower()}{parts.path.rstrip('/')}"
+    netloc = parts.netloc.lower().removesuffix(_USUAL_PORTS[parts.scheme])  # as a browser sends it
+    return f"{parts.scheme}://{netloc}{parts.path.rstrip('/')}"
 
 
 def url_of(url: str, field: str) -> SplitResult:

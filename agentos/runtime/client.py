@@ -206,6 +206,17 @@ class RemoteKernel:
         ask: Ask = await self._link.request("answer", {**words, **value})
         return ask
 
+    async def ask_link(self, ask_id: int, *, base_url: str, for_: str | None = None) -> str:
+        """As `Kernel.ask_link`."""
+        link: str = await self._link.request("ask_link", {"ask_id": ask_id, "base_url": base_url, "for_": for_})
+        return link
+
+    async def notify(self, ask_id: int, url: str, *, base_url: str, for_: str | None = None) -> dict[str, Any]:
+        """As `Kernel.notify`; the kernel sends it."""
+        options = {"ask_id": ask_id, "url": url, "base_url": base_url, "for_": for_}
+        result: dict[str, Any] = await self._link.request("notify", options)
+        return result
+
     async def standing(self) -> list[Standing]:
         """As `Kernel.standing`."""
         grants: list[Standing] = await self._link.request("standing")

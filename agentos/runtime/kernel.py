@@ -25,9 +25,11 @@ from agentos.kernel.lifecycle import Birth, spawn
 from agentos.kernel.recovery import wake_dormant
 from agentos.kernel.standing import as_standing
 from agentos.policy import parse_capability
+from agentos.runtime.asklink import Keys
 from agentos.runtime.audit import entries
 from agentos.runtime.decision import DryRuns
 from agentos.runtime.images import load_image
+from agentos.runtime.notice import make_link, notify
 from agentos.runtime.outcome import Decision, Entry
 from agentos.runtime.policies import as_policies
 from agentos.runtime.process import Process
@@ -50,6 +52,7 @@ class Kernel:
         self.core = core
         self.broker = broker
         self.programs = programs
+        self.keys = Keys(core.store.path)
 
     # --- processes ----------------------------------------------------------------------------------------------------------
 
@@ -242,6 +245,41 @@ class Kernel:
         for each in settled:
             core.waits.wake(("ask", each))
         return as_ask(record)
+
+    async def ask_link(self, ask_id: int, *, base_url: str, for_: str | None = None) -> str:
+        """Return a link to a page on which one person answers an ask: see `agentos.runtime.webhook`, which serves it.
+
+        Args:
+            ask_id: Which; pending.
+            base_url: Where the pages are served, without ``/asks``: https, or http on this machine.
+            for_: The name that answers with it; None is ``webhook``. Whoever has the link answers in that name, until it expires.
+
+        Raises:
+            Invalid: there is no such ask, or it is not pending; `base_url` is none that a link may lead to.
+            Denied: `denied.human`, that name may not answer this ask (`open(people=...)`).
+        """
+        return make_link(self.core, self.keys, await self.ask(ask_id), base_url=base_url, name=for_ or "")
+
+    async def notify(self, ask_id: int, url: str, *, base_url: str, for_: str | None = None) -> dict[str, Any]:
+        """Tell an endpoint that an ask waits, with an `ask_link`: see `agentos.runtime.notice`.
+
+        Up to five attempts, 65 s in all; each ends after 10 s. Notes in the journal say what was tried and what came of it.
+
+        Args:
+            ask_id: Which; pending.
+            url: Where to POST: https, or http on this machine.
+            base_url: As in `ask_link`.
+            for_: As in `ask_link`.
+
+        Returns:
+            ``{delivered, status, attempts, why}``.
+
+        Raises:
+            Invalid, Denied: as `ask_link`; nothing was sent.
+
+        Cancellation: no further attempt is made; one under way may still arrive.
+        """
+        return await notify(self.core, self.keys, await self.ask(ask_id), url, base_url=base_url, name=for_ or "")
 
     async def standing(self) -> list[Standing]:
         """Return the standing grants that are live, oldest first, each with its rule and how often it was used."""

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from agentos.kernel.ask import Ask
     from agentos.kernel.core import Core
 
-__all__ = ["SIGNATURE", "make_link", "notice_of", "notify", "signature_of"]
+__all__ = ["SIGNATURE", "deliver", "make_link", "notice_of", "notify", "signature_of"]
 
 SIGNATURE: Final = "X-Agentos-Signature"
 _ATTEMPTS: Final = 5
@@ -67,11 +67,13 @@ def make_link(core: Core, keys: Keys, ask: Ask, *, base_url: str, name: str = ""
     return link
 
 
-def notice_of(ask: Ask, link: str, *, name: str, now: float, scrub: Callable[[str], str]) -> dict[str, Any]:
-    """Return what a notice says."""
+def notice_of(ask: Ask, link: str, *, name: str, now: float, scrub: Callable[[str], str] | None) -> dict[str, Any]:
+    """Return what a notice says; without `scrub`, where nobody knows the secrets, the number and the link alone."""
     said: dict[str, Any] = {"ask": ask.id, "link": link, "expires": ask.expires, "sent": int(now)}
     if "secret" in ask.labels:
         return {**said, "withheld": "secret"}
+    if scrub is None:
+        return {**said, "withheld": "no kernel runs"}
     texts = {"op": ask.op, "resource": ask.resource, "because": ask.because, "for": name}
     clean = redacted(texts, scrub)
     return {**said, "kind": ask.kind, **{key: _cut(text) for key, text in clean.items()}}
@@ -93,23 +95,29 @@ async def notify(core: Core, keys: Keys, ask: Ask, url: str, *, base_url: str, n
 
     Cancellation: an attempt under way may still arrive; no other follows.
     """
-    to = url_of(url, "url").netloc
+    about = {"to": url_of(url, "url").netloc, "for": name}
     link = make_link(core, keys, ask, base_url=base_url, name=name)
-    body = to_json(notice_of(ask, link, name=name, now=core.clock.now(), scrub=core.secrets.scrub_text))
-    request = Request(url, body, {"Content-Type": "application/json", "User-Agent": "agentos"}, method="POST")  # noqa: S310 - `url_of` checked it
-    request.add_header(SIGNATURE, signature_of(keys.key("notice"), body))
-    await core.journal.durable(core.note(ask.pid, "notifying", {"to": to, "for": name}, ask=ask.id))
+    said = notice_of(ask, link, name=name, now=core.clock.now(), scrub=core.secrets.scrub_text)
+    await core.journal.durable(core.note(ask.pid, "notifying", about, ask=ask.id))
+    result = await deliver(url, said, keys.key("notice"), lambda: core.asks.is_pending(ask.id))
+    await core.journal.durable(core.note(ask.pid, "notified", {**about, **result}, ask=ask.id))
+    return result
+
+
+async def deliver(url: str, said: dict[str, Any], key: bytes, is_pending: Callable[[], bool]) -> dict[str, Any]:
+    """Send a notice, again and again while nobody takes it and the ask still waits; returns what `notify` does."""
+    body = to_json(said)
+    head = {"Content-Type": "application/json", "User-Agent": "agentos", SIGNATURE: signature_of(key, body)}
+    request = Request(url, body, head, method="POST")  # noqa: S310 - `url_of` has let https and http through, and nothing else
     attempts, reply = 0, _Reply(0, "the ask was settled")
-    while attempts < _ATTEMPTS and core.asks.is_pending(ask.id):
+    while attempts < _ATTEMPTS and is_pending():
         if attempts:
             await anyio.sleep(_BACKOFF_S * 2 ** (attempts - 1))
         attempts += 1
         reply = await anyio.to_thread.run_sync(_post, request, abandon_on_cancel=True)
         if not reply.is_worth_another:
             break
-    result = {"delivered": 200 <= reply.status < 300, "status": reply.status, "attempts": attempts, "why": reply.why}
-    await core.journal.durable(core.note(ask.pid, "notified", {"to": to, "for": name, **result}, ask=ask.id))
-    return result
+    return {"delivered": 200 <= reply.status < 300, "status": reply.status, "attempts": attempts, "why": reply.why}
 
 
 class _Stay(HTTPRedirectHandler):

@@ -23,6 +23,7 @@ from agentos.kernel.event import event_of
 from agentos.kernel.holding import with_lineage
 from agentos.kernel.info import exit_from, from_record
 from agentos.kernel.standing import as_standing, grant_of
+from agentos.runtime.asklink import Keys, link_of, url_of
 from agentos.runtime.audit import entries
 from agentos.runtime.clock import SystemClock
 from agentos.runtime.outcome import Entry
@@ -72,6 +73,7 @@ class StoreView:
         self._path = path
         self._clock = SystemClock()
         self._store = open_store(path, writer=False, clock=self._clock)
+        self._keys = Keys(path)
 
     def close(self) -> None:
         """Close the store. Idempotent."""
@@ -168,6 +170,44 @@ class StoreView:
             store.journal.append(note, changes)
             store.journal.flush()
             return as_ask(record)
+
+    async def ask_link(self, ask_id: int, *, base_url: str, for_: str | None = None) -> str:
+        """Return a link to answer an ask with, as `Kernel.ask_link`; whether `for_` may answer, the next kernel looks at.
+
+        Raises:
+            Invalid: there is no such ask, or it is not pending; `base_url` is none that a link may lead to.
+        """
+        ask = await self.ask(ask_id)
+        return link_of(ask, self._keys.key("link"), base_url=base_url, name=for_ or "", now=self._clock.now())
+
+    async def notify(self, ask_id: int, url: str, *, base_url: str, for_: str | None = None) -> dict[str, Any]:
+        """Tell an endpoint that an ask waits, as `Kernel.notify`; the number and the link alone: here nobody knows the secrets.
+
+        Raises:
+            Invalid: as `ask_link`; `invalid.store`, reason held: a kernel has opened the store meanwhile.
+        """
+        from agentos.runtime.notice import deliver, notice_of  # noqa: PLC0415 - looking does without
+
+        about = {"to": url_of(url, "url").netloc, "for": for_ or ""}
+        link = await self.ask_link(ask_id, base_url=base_url, for_=for_)
+        ask = await self.ask(ask_id)
+        said = notice_of(ask, link, name=for_ or "", now=self._clock.now(), scrub=None)
+        await anyio.to_thread.run_sync(self._write_note, ask, "notifying", about)
+        result = await deliver(url, said, self._keys.key("notice"), lambda: self._is_pending(ask_id))
+        await anyio.to_thread.run_sync(self._write_note, ask, "notified", {**about, **result})
+        return result
+
+    def _is_pending(self, ask_id: int) -> bool:
+        record = self._store.get(AskRecord, ask_id)
+        return record is not None and record.state == "pending"
+
+    def _write_note(self, ask: Ask, what: str, data: dict[str, Any]) -> None:
+        note = Row(
+            pid=ask.pid, number="", kind="note", op=f"note.{what}", args=encode(data), outcome="done", ask=ask.id, at=self._clock.now()
+        )
+        with open_store(self._path, clock=self._clock) as store:
+            store.journal.append(note, [])
+            store.journal.flush()
 
     # --- looking ------------------------------------------------------------------------------------------------------------
 

@@ -100,6 +100,19 @@ class _Answer(_Arguments):
     value: Any = msgspec.UNSET
 
 
+class _AskLink(_Arguments):
+    ask_id: _Number
+    base_url: str
+    for_: str | None = None
+
+
+class _Notify(_Arguments):
+    ask_id: _Number
+    url: str
+    base_url: str
+    for_: str | None = None
+
+
 class _Audit(_Arguments):
     since: _Number = 0
     pid: _Number | None = None
@@ -255,6 +268,7 @@ def _table() -> dict[str, Method]:
         ("spawn", _Spawn, _spawn), ("register", _Image, _register), ("ps", _Ps, Kernel.ps), ("tree", _Pid, Kernel.tree),
         ("grant", _Grant, Kernel.grant), ("revoke", _Cap, Kernel.revoke), ("caps", _Pid, Kernel.caps), ("check", _Check, _check),
         ("asks", _Asks, Kernel.asks), ("ask", _Ask, Kernel.ask), ("answer", _Answer, Kernel.answer),
+        ("ask_link", _AskLink, Kernel.ask_link), ("notify", _Notify, Kernel.notify),
         ("standing", _None, Kernel.standing), ("revoke_standing", _Standing, Kernel.revoke_standing),
         ("verify_audit", _Head, Kernel.verify_audit),
         ("run_until_idle", _Timeout, Kernel.run_until_idle), ("audit", _Audit, Kernel.audit), ("events", _Since, Kernel.events),

@@ -47,6 +47,7 @@ VERBS: Final = (
     Verb("asks", "asks", "list what waits for a person"),
     Verb("approve", "asks", "approve an ask, or answer a question"),
     Verb("deny", "asks", "deny an ask"),
+    Verb("serve", "serve", "serve pages on which people answer asks from elsewhere"),
     Verb("log", "journal", "show what a process did, line by line"),
     Verb("audit", "journal", "show or verify the audit trail"),
     Verb("policy check", "policies", "check policy files"),

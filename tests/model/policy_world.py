@@ -14,7 +14,7 @@ from agentos.abi.op import Effect, Op, OpTable
 from agentos.abi.resource import Template
 from agentos.policy import Layer, Stack, load_layer
 from agentos.policy.flow import Charge
-from tests.model.policy_oracle import SCOPES, Call, Expr, File, Label, Limit, Require, Rule, Statement, spell, text_of
+from tests.model.policy_files import SCOPES, Call, Expr, File, Label, Limit, Require, Rule, Statement, spell, text_of
 from tests.unit.policy.builders import known
 
 Words = list[str] | None
@@ -47,8 +47,8 @@ def _run(
 def _new(path: str, n: float | None, out: str | None) -> None: ...
 
 
-def _size(args: dict[str, Any]) -> int:
-    return len(args["tag"]) if isinstance(args.get("tag"), str) else 0
+def _size(args: dict[str, Any]) -> int | None:
+    return len(args["tag"]) if isinstance(args.get("tag"), str) else None
 
 
 def _op(name: str, signature: Any, effect: str, *on: tuple[Any, str], **more: Any) -> Op:
@@ -67,48 +67,48 @@ NEW = _op("f.new", _new, "pure", ("path", "{path}"), sinks=("out",))
 OPS = [*TABLE, NEW]
 
 
-def test_of(attr: str, verb: str, operand: Any = None, asked: str = "") -> Expr:
+def leaf(attr: str, verb: str, operand: Any = None, asked: str = "") -> Expr:
     return ("test", asked, attr, verb, operand)
 
 
-_ABSENT = [test_of(attr, "absent") for attr in ("n", "tag", "tags", "meta.user", "meta")]
+_ABSENT = [leaf(attr, "absent") for attr in ("n", "tag", "tags", "meta.user", "meta")]
 _PLAIN = [
-    *[test_of("n", verb, number) for verb, number in (("==", 1), ("!=", 2), ("<", 2), ("<=", 2), (">", 1), (">=", 3), ("in", (1, 3)))],
-    *[test_of("tag", verb, text) for verb, text in (("==", "x"), ("!=", "x"), ("in", ("x", "z")), ("in", ("$", "words")))],
-    *[test_of("tag", "like", glob) for glob in ("x*", "*", "*/y", "?", "**y", "**")],
-    test_of("tag", "matches", "x.*|z"), test_of("tag.length", ">", 1), test_of("size", "<", 2),
-    test_of("tags", "==", "x", "every"), test_of("tags", "!=", "x", "some"), test_of("tags", "in", ("x", "xy"), "every"),
-    test_of("tags", "like", "x*", "some"), test_of("tags.length", ">", 1, "some"), test_of("tags", "in", ("$", "words"), "every"),
-    test_of("flag", "==", True), test_of("flag", "!=", True), test_of("meta.user", "==", "x"), test_of("meta.tags", "==", "x", "some"),
-    test_of("addr", "in_cidr", "10.0.0.0/8"), test_of("addr", "in_cidr", "fc00::/7"),
-    test_of("proc.depth", "<", 2), test_of("proc.image", "==", "x"),
+    *[leaf("n", verb, number) for verb, number in (("==", 1), ("!=", 2), ("<", 2), ("<=", 2), (">", 1), (">=", 3), ("in", (1, 3)))],
+    *[leaf("tag", verb, text) for verb, text in (("==", "x"), ("!=", "x"), ("in", ("x", "z")), ("in", ("$", "words")))],
+    *[leaf("tag", "like", glob) for glob in ("x*", "*", "*/y", "?", "**y", "**")],
+    leaf("tag", "matches", "x.*|z"), leaf("tag.length", ">", 1), leaf("size", "<", 2),
+    leaf("tags", "==", "x", "every"), leaf("tags", "!=", "x", "some"), leaf("tags", "in", ("x", "xy"), "every"),
+    leaf("tags", "like", "x*", "some"), leaf("tags.length", ">", 1, "some"), leaf("tags", "in", ("$", "words"), "every"),
+    leaf("flag", "==", True), leaf("flag", "!=", True), leaf("meta.user", "==", "x"), leaf("meta.tags", "==", "x", "some"),
+    leaf("addr", "in_cidr", "10.0.0.0/8"), leaf("addr", "in_cidr", "fc00::/7"),
+    leaf("proc.depth", "<", 2), leaf("proc.image", "==", "x"),
 ]  # fmt: skip
 _FLOW = [
-    test_of("tag", "from", ("prompt",)), test_of("tag", "from", ("human", "result(f.read).a")), test_of("n", "from", ("prompt",)),
-    test_of("tag", "from", ("result(f.read).*",)), test_of("tag", "from", ("$words", "prompt")), test_of("tag", "from", ("$words",)),
-    test_of("tags", "from", ("prompt", "$words"), "every"), test_of("tags", "from", ("human",), "some"),
-    test_of("tag.integrity", "==", "trusted"), test_of("tag.level", ">=", "internal"), test_of("tags.integrity", "==", "untrusted"),
-    test_of("flow.level", ">", "public"), test_of("flow.level", "<=", "internal"), test_of("flow.integrity", "==", "untrusted"),
-    test_of("meta.user", "from", ("prompt",)),
+    leaf("tag", "from", ("prompt",)), leaf("tag", "from", ("human", "result(f.read).a")), leaf("n", "from", ("prompt",)),
+    leaf("tag", "from", ("result(f.read).*",)), leaf("tag", "from", ("$words", "prompt")), leaf("tag", "from", ("$words",)),
+    leaf("tags", "from", ("prompt", "$words"), "every"), leaf("tags", "from", ("human",), "some"),
+    leaf("tag.integrity", "==", "trusted"), leaf("tag.level", ">=", "internal"), leaf("tags.integrity", "==", "untrusted"),
+    leaf("flow.level", ">", "public"), leaf("flow.level", "<=", "internal"), leaf("flow.integrity", "==", "untrusted"),
+    leaf("meta.user", "from", ("prompt",)),
     ("history", "count", "f.read", ">", 1), ("history", "sum", "f.read.n", "<=", 3), ("history", "sum", "m.send.n", ">", 3),
     ("history", "after", "m.send", "", None), ("history", "count", "w.get", "==", 0),
 ]  # fmt: skip
 COMMON = [*_ABSENT, *_PLAIN, *_PLAIN, *_FLOW, *_FLOW]
 OF = {
     "f": [
-        *[test_of("path", verb, operand) for verb, operand in (("like", "/a/**"), ("in", ("$", "places")), ("from", ("prompt",)))],
-        test_of("resolved", "like", "/a/*"), test_of("resolved", "absent"), test_of("resolved", "==", "/a/x"),
-        test_of("resolved", "in", ("$", "words")),
+        *[leaf("path", verb, operand) for verb, operand in (("like", "/a/**"), ("in", ("$", "places")), ("from", ("prompt",)))],
+        leaf("resolved", "like", "/a/*"), leaf("resolved", "absent"), leaf("resolved", "==", "/a/x"),
+        leaf("resolved", "in", ("$", "words")),
     ],
     "m": [
-        test_of("to", "==", "x", "every"), test_of("to", "in", ("$", "words"), "some"), test_of("to", "from", ("prompt", "$words"), "every"),
-        test_of("to.integrity", "==", "untrusted"),
+        leaf("to", "==", "x", "every"), leaf("to", "in", ("$", "words"), "some"), leaf("to", "from", ("prompt", "$words"), "every"),
+        leaf("to.integrity", "==", "untrusted"),
     ],
     "w": [
-        test_of("url", "like", "https://*.good.example/**"), test_of("url", "from", ("prompt",)), test_of("dest_ip", "absent"),
-        test_of("dest_ip", "in_cidr", "10.0.0.0/8"),
+        leaf("url", "like", "https://*.good.example/**"), leaf("url", "from", ("prompt",)), leaf("dest_ip", "absent"),
+        leaf("dest_ip", "in_cidr", "10.0.0.0/8"),
     ],
-    "x": [test_of("argv", "==", "-c", "some"), test_of("argv", "like", "*", "every"), test_of("argv", "from", ("prompt",), "some")],
+    "x": [leaf("argv", "==", "-c", "some"), leaf("argv", "like", "*", "every"), leaf("argv", "from", ("prompt",), "some")],
     "*": [],
 }  # fmt: skip
 REFS = {
@@ -117,7 +117,13 @@ REFS = {
 PATTERNS = {
     "f": ["/a/**", "/a/*", "/**", "/", "**/x", "/b", "/a/x", "**/a/**", "/a*/?", "**.py", "$places"],
     "m": ["mail", "*", "**", "other"],
-    "w": ["https://**", "https://*.good.example/**", "https://a.good.example/x", "*://**.example:*/x/*", "http://a.good.example/**"],
+    "w": [
+        "https://**",
+        "https://*.good.example/**",
+        "https://a.good.example/x",
+        "*://**.example:*/x/*",
+        "http://a.good.example/**",
+    ],
     "x": ["ls **", "* **", "bash -c *", "python **", "python -c **", "*", "/bin/* **", "bash **", "python x", "p* **"],
     "*": [],
 }
@@ -167,7 +173,9 @@ def duty_of(rng: Random, kind: str, *, absent: bool = True) -> Statement:
     return Limit(ops, patterns, when, rng.choice([3, 50]), of, per, rng.choice(["", "", "tag", "n"]))
 
 
-def file_of(rng: Random, kind: str, *, outcomes: tuple[str, ...] = ("allow", "allow", "ask", "deny"), absent: bool = True) -> File:
+def file_of(
+    rng: Random, kind: str, *, outcomes: tuple[str, ...] = ("allow", "allow", "ask", "deny"), absent: bool = True
+) -> File:
     said = outcomes if kind == "policy" else tuple(one for one in outcomes if one != "allow")
     statements: list[Statement] = [rule_of(rng, said, absent=absent) for _ in range(rng.randrange(6))] if said else []
     statements += [duty_of(rng, kind, absent=absent) for _ in range(rng.randrange(3))]
@@ -222,7 +230,10 @@ FLOWS: list[dict[str, Any]] = [
     known({"x": "prompt", "z": "human", "xy": ("result(f.read)", SECRET)}, counters={"count/f.read": 2, "sum/f.read.n": 4}),
     known(counters={"after/m.send": 1, "sum/m.send.n": 9.5, "count/w.get": 1}),
 ]  # fmt: skip
-LATE: dict[str, list[Any]] = {"resolved": [None, "/a/x", "/b", "x", "/b/x"], "dest_ip": [None, "10.1.1.1", "::ffff:10.1.1.1", "8.8.8.8", "?"]}
+LATE: dict[str, list[Any]] = {
+    "resolved": [None, "/a/x", "/b", "x", "/b/x"],
+    "dest_ip": [None, "10.1.1.1", "::ffff:10.1.1.1", "8.8.8.8", "?"],
+}
 
 
 def call_of(rng: Random) -> Call:
@@ -239,7 +250,7 @@ def call_of(rng: Random) -> Call:
     return Call(op, op.render(args, "/", 1), args, facts, late, rng.random() < 0.1)
 
 
-POOL = [call_of(rng) for rng in [Random(20)] for _ in range(3_000)]  # noqa: S311 - the same calls in every run
+POOL = [call_of(rng) for rng in [Random(20)] for _ in range(3_000)]
 
 
 def calls_of(rng: Random, count: int) -> list[Call]:
@@ -263,7 +274,9 @@ def _in_words(charge: Charge) -> tuple[Any, ...]:
     if charge.amount_max is None:
         return charge.key, None, charge.amount, charge.by, charge.succeeded
     per = {60: "1m", 3600: "1h"}[int(charge.window_s)] if charge.per == "window" else charge.per
-    beyond = "more than there is" if charge.amount > charge.amount_max and charge.amount == charge.amount_max + 1 else charge.amount
+    beyond = (
+        "more than there is" if charge.amount > charge.amount_max and charge.amount == charge.amount_max + 1 else charge.amount
+    )
     return per, charge.amount_max, beyond, charge.by, charge.succeeded
 
 

@@ -32,7 +32,11 @@ VALUES: dict[str, list[Any]] = {
     "tags": [[], ["x"], ["x", "y"], ["z", "x"], ["z"]],
 }  # fmt: skip
 LEAVES = [
-    *[(f"n {verb} {number}", f"context.n {verb} {number}") for verb in ("==", "!=", "<", "<=", ">", ">=") for number in (-1, 1, 2)],
+    *[
+        (f"n {verb} {number}", f"context.n {verb} {number}")
+        for verb in ("==", "!=", "<", "<=", ">", ">=")
+        for number in (-1, 1, 2)
+    ],
     *[(f'word {verb} "{text}"', f'context.word {verb} "{text}"') for verb in ("==", "!=", "like") for text in ("x", "xy")],
     *[(f'word like "{glob}"', f'context.word like "{glob}"') for glob in ("x*", "*y", "*x*", "x*y")],
     *[(f"flag {verb} {flag}", f"context.flag {verb} {flag}") for verb in ("==", "!=") for flag in ("true", "false")],
@@ -85,7 +89,9 @@ def scope(rng: Random) -> tuple[str, str]:
 
 def rule(rng: Random, *, plain: bool) -> Rule:
     outcome, effect = rng.choice([("allow", "permit"), ("allow", "permit"), ("deny", "forbid")])
-    ops, actions = rng.choice([("a.one", ["a.one"]), ("a.*", ["a.one", "a.two"]), ("a.two, b.one", ["a.two", "b.one"]), ("*", [])])
+    ops, actions = rng.choice(
+        [("a.one", ["a.one"]), ("a.*", ["a.one", "a.two"]), ("a.two, b.one", ["a.two", "b.one"]), ("*", [])]
+    )
     patterns, where = scope(rng)
     named = ", ".join(f'Action::"{name}"' for name in actions)
     action = f" in [{named}]" if actions else ""
@@ -153,7 +159,10 @@ def test_where_something_is_missing_cedar_denies_what_is_denied_here_unless_it_s
 def test_a_deny_whose_condition_cannot_be_evaluated_denies_and_cedar_skips_it() -> None:
     rules = [
         Rule("allow *", "permit(principal, action, resource);"),
-        Rule('deny a.one when word == "x"', 'forbid(principal, action == Action::"a.one", resource) when { context.word == "x" };'),
+        Rule(
+            'deny a.one when word == "x"',
+            'forbid(principal, action == Action::"a.one", resource) when { context.word == "x" };',
+        ),
     ]
     asked = [(OPS[0], {"path": "/a", "n": None, "word": None, "flag": None, "tags": None})]
     ((cedar, errors),) = cedar_answers(rules, asked)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from agentos.policy import Stack
 from agentos.policy import decide as deciding
 from tests.model import policy_oracle as oracle
-from tests.model.policy_oracle import RANKS, SCOPES, Call, File, Label, Rule
+from tests.model.policy_files import RANKS, SCOPES, Call, File, Label, Rule
 from tests.model.policy_world import (
     LATE,
     calls_of,
@@ -37,15 +37,17 @@ SCALE = int(os.environ.get("AGENTOS_POLICY_SCALE", "1"))
 RANDOM = st.one_of(st.randoms(use_true_random=False), st.integers(0, 2**64).map(Random))
 
 
+pytestmark = pytest.mark.timeout(60 * SCALE)
+
+
 def much(examples: int) -> settings:
     return settings(max_examples=examples * SCALE)
 
 
-def same(files: list[File], call: Call, found: Any, wanted: Any) -> None:
+def check_same(files: list[File], call: Call, found: Any, wanted: Any) -> None:
     assert found == wanted, shown(files, call)
 
 
-@pytest.mark.timeout(30 * SCALE + 30)
 @much(600)
 @given(RANDOM)
 def test_every_decision_is_the_naive_one_asked_for_the_first_time_or_again_in_any_order(rng: Random) -> None:
@@ -53,27 +55,29 @@ def test_every_decision_is_the_naive_one_asked_for_the_first_time_or_again_in_an
     stack = stack_of(files)
     wanted = [oracle.decide(files, call) for call in calls]
     for call, answer in zip(calls, wanted, strict=True):
-        same(files, call, decided(stack, call), answer)
+        check_same(files, call, decided(stack, call), answer)
     for call, answer in reversed(list(zip(calls, wanted, strict=True))):
-        same(files, call, decided(stack, call), answer)
+        check_same(files, call, decided(stack, call), answer)
 
 
-@pytest.mark.timeout(30 * SCALE + 30)
 @much(250)
 @given(RANDOM)
 def test_every_charge_and_obligation_is_the_naive_one(rng: Random) -> None:
     files = files_of(rng)
     stack = stack_of(files)
     for call in calls_of(rng, 50):
-        same(files, call, charged(stack, call), oracle.charges(files, call))
-        same(files, call, obliged(stack, call), oracle.obligations(files, call))
+        check_same(files, call, charged(stack, call), oracle.charges(files, call))
+        check_same(files, call, obliged(stack, call), oracle.obligations(files, call))
 
 
 @much(150)
 @given(RANDOM)
 def test_every_label_is_the_naive_one_and_a_pushed_layer_never_endorses(rng: Random) -> None:
     files = files_of(rng)
-    pushed = [*files, replace(file_of(rng, "policy"), statements=(Label("f.read", "a", "trusted"), Label("f.read", "", "secret")))]
+    pushed = [
+        *files,
+        replace(file_of(rng, "policy"), statements=(Label("f.read", "a", "trusted"), Label("f.read", "", "secret"))),
+    ]
     for given_, stack in ((files, stack_of(files)), (pushed, stack_of(files).push(layer_of(pushed[-1])))):
         for path in ("", "a", "a.b", "ab"):
             bits, endorsed = stack.labels.result("f.read", path)
@@ -92,14 +96,14 @@ def test_layers_shared_by_stacks_and_a_memory_that_overflows_change_no_answer(rn
         patch.setattr(deciding, "DECISION_CACHE_MAX", 2)
         for call in calls_of(rng, 40):
             for count, stack in enumerate(stacks):
-                same(files[:count], call, decided(stack, call), oracle.decide(files[:count], call))
+                check_same(files[:count], call, decided(stack, call), oracle.decide(files[:count], call))
                 assert len(stack._residuals) <= 2
 
 
 # --- laws --------------------------------------------------------------------------------------------------------------------
 
 
-def narrower(before: Stack, after: Stack, calls: list[Call], files: list[File]) -> None:
+def check_narrower(before: Stack, after: Stack, calls: list[Call], files: list[File]) -> None:
     for call in calls:
         old, new = decided(before, call), decided(after, call)
         assert RANKS[new[0]] <= RANKS[old[0]], shown(files, call)
@@ -116,7 +120,7 @@ def test_adding_a_deny_limit_require_or_label_to_any_file_never_grants(rng: Rand
     at = rng.randrange(len(files))
     more = (rule_of(rng, ("deny",)), duty_of(rng, "restrict"), duty_of(rng, "restrict"))
     wider = [*files[:at], replace(files[at], statements=(*files[at].statements, *more)), *files[at + 1 :]]
-    narrower(stack_of(files), stack_of(wider), calls_of(rng, 30), wider)
+    check_narrower(stack_of(files), stack_of(wider), calls_of(rng, 30), wider)
 
 
 @much(100)
@@ -124,7 +128,7 @@ def test_adding_a_deny_limit_require_or_label_to_any_file_never_grants(rng: Rand
 def test_adding_an_ask_to_a_restrict_never_grants(rng: Random) -> None:
     files = [file_of(rng, "restrict"), *files_of(rng)]
     asking = replace(files[0], statements=(*files[0].statements, rule_of(rng, ("ask",))))
-    narrower(stack_of(files), stack_of([asking, *files[1:]]), calls_of(rng, 30), [asking, *files[1:]])
+    check_narrower(stack_of(files), stack_of([asking, *files[1:]]), calls_of(rng, 30), [asking, *files[1:]])
 
 
 @much(150)
@@ -134,7 +138,7 @@ def test_pushing_a_layer_never_grants_and_adds_up_charges_and_obligations(rng: R
     before = stack_of(files)
     after = before.push(layer_of(more))
     calls = calls_of(rng, 30)
-    narrower(before, after, calls, [*files, more])
+    check_narrower(before, after, calls, [*files, more])
     alone = Stack([layer_of(more)])
     for call in calls:
         assert obliged(after, call) == obliged(before, call) | obliged(alone, call)
@@ -196,7 +200,9 @@ def test_what_is_not_known_takes_no_limit_and_no_obligation_away(rng: Random) ->
 def test_an_allow_more_never_denies_and_a_deny_is_never_outvoted(rng: Random) -> None:
     files = [file_of(rng, "policy")]
     more = replace(files[0], statements=(*files[0].statements, *[rule_of(rng, ("allow",)) for _ in range(3)]))
-    denies = replace(files[0], statements=tuple(one for one in more.statements if isinstance(one, Rule) and one.outcome == "deny"))
+    denies = replace(
+        files[0], statements=tuple(one for one in more.statements if isinstance(one, Rule) and one.outcome == "deny")
+    )
     before, after, bare = stack_of(files), stack_of([more]), stack_of([replace(denies, kind="restrict")])
     for call in calls_of(rng, 30):
         assert RANKS[decided(after, call)[0]] >= RANKS[decided(before, call)[0]], shown([more], call)

@@ -18,9 +18,9 @@ from agentos.policy import Layer, Stack, compile_pattern, conditions, decide, du
 from agentos.policy.layer import BoundRule
 from agentos.policy.pattern import text_matcher
 from agentos.policy.syntax import Not
-from agentos.policy.verdict import RANK
+from agentos.policy.verdict import RANK, width_of
 from tests.model import policy_oracle as oracle
-from tests.model.policy_oracle import Call, File
+from tests.model.policy_files import Call, File
 from tests.model.policy_world import calls_of, charged, decided, file_of, files_of, layer_of, obliged
 
 Change = Callable[[Any], Any]
@@ -32,7 +32,7 @@ def cases() -> list[tuple[list[Layer], list[Call], list[Any]]]:
     """Return layers, calls, and all that the naive meaning says: of the stack below its last layer, and of the whole."""
     found = []
     for seed in range(260):
-        rng = Random(seed)  # noqa: S311 - the same cases in every run
+        rng = Random(seed)
         files = [*files_of(rng), file_of(rng, rng.choice(["policy", "policy", "restrict"]))]
         calls = calls_of(rng, 30)
         wanted = [meaning(some, len(files) - 1, calls) for some in (files[:-1], files)]
@@ -83,8 +83,10 @@ def fires_when(fires: Callable[[bool | None, int], bool]) -> Change:
 
 
 def defaulting(kind: str, outcome: Any) -> Change:
-    return lambda old: lambda self, op, *, own=False: (
-        replace(old(self, op, own=own), outcome=outcome) if self.kind == kind else old(self, op, own=own)
+    return lambda old: (
+        lambda self, op, *, own=False: (
+            replace(old(self, op, own=own), outcome=outcome) if self.kind == kind else old(self, op, own=own)
+        )
     )
 
 
@@ -161,7 +163,7 @@ MUTANTS: dict[str, tuple[Any, str, Change]] = {
     "unknown is false in a limit": (scope, "compile_condition", lambda old: lambda *a, **k: lambda *call: old(*a, **k)(*call) is True),
     "not unknown is true": (conditions, "_negate", lambda old: lambda value: not value),
     "what is unknown decides no junction": (conditions, "_junction", junction_without_unknown),
-    "null compares like any value": (conditions, "_present", lambda old: lambda test: lambda value: False if value is None else test(value)),
+    "null compares like any value": (conditions, "_present", lambda old: lambda test: lambda value: value is not None and test(value)),
     "not-a-number compares": (conditions, "_compare", lambda old: lambda verb, one: lambda value: bool(old(verb, one)(value))),
     "a long text is searched": (conditions, "_text", lambda old: lambda test, most=0: lambda value: test(str(value))),
     "what a set cannot say is no": (conditions, "_any", lambda old: lambda tests: lambda value: bool(old(tests)(value))),
@@ -176,13 +178,15 @@ MUTANTS: dict[str, tuple[Any, str, Change]] = {
     # defaults and layers
     "a restrict denies by default": (Layer, "default", defaulting("restrict", "deny")),
     "a policy allows by default": (Layer, "default", defaulting("policy", "allow")),
-    "the right over oneself is forgotten": (Layer, "default", lambda old: lambda self, op, *, own=False: old(self, op)),
+    "the right over oneself is forgotten": (Layer, "default", lambda old: lambda self, op, **own: old(self, op)),
     "the first layer wins": (decide, "least", lambda old: lambda first, second: first),
     "the widest layer wins": (decide, "least", lambda old: lambda *both: max(both, key=lambda found: RANK[found.outcome])),
     "a person may answer for the wider of two scopes": (
-        decide, "least", lambda old: lambda one, two: replace(old(one, two), remember=max(one, two, key=lambda v: RANK[v.outcome]).remember),
+        decide, "least", lambda old: lambda *both: replace(old(*both), remember=max((one.remember for one in both), key=width_of)),
     ),
-    "a pushed layer replaces the one above": (Stack, "push", lambda old: lambda self, added: Stack((*self.layers[:-1], added), self.endorsing)),
+    "a pushed layer replaces the one above": (
+        Stack, "push", lambda old: lambda self, added: Stack((*self.layers[:-1], added), self.endorsing),
+    ),
     "a pushed layer endorses": (Stack, "push", lambda old: lambda self, added: Stack((*self.layers, added))),
     "only the first resource is decided": (Stack, "_reduce", lambda old: lambda self, op, on, *, own: old(self, op, on[:1], own=own)),
     # what is remembered
@@ -197,15 +201,17 @@ MUTANTS: dict[str, tuple[Any, str, Change]] = {
     "a star matches nothing too": (glob.Segment, "matches_any", lambda old: property(lambda self: False)),
     # late attributes
     "late tests are decided early": (
-        conditions, "_compile_test", lambda old: lambda test, of, sets, *, ignored: old(test, replace(of, late=False), sets, ignored=ignored),
+        conditions, "_compile_test", lambda old: lambda test, of, sets, **more: old(test, replace(of, late=False), sets, **more),
     ),
     "late tests are never decided": (decide, "_known_late", lambda old: lambda *call: frozenset()),
     "an ignored late test denies": (layer, "compile_condition", lambda old: lambda *call, ignored: old(*call, ignored=not ignored)),
     "an ignored late test is not turned round under not": (conditions, "compile_condition", polarity_lost),
     # sources and lists
-    "a value from nowhere is from everywhere": (conditions, "source_matcher", lambda old: lambda named: lambda found: not found or old(named)(found)),
+    "a value from nowhere is from everywhere": (
+        conditions, "source_matcher", lambda old: lambda named: lambda found: not found or old(named)(found),
+    ),
     "a field is from its whole result": (
-        conditions, "source_matcher", lambda old: lambda named: old([*named, *(replace(one, field="*") for one in named if one.kind == "result")]),
+        conditions, "source_matcher", lambda old: lambda named: old([replace(one, field=one.field and "*") for one in named]),
     ),
     "every of none is false": (conditions, "_over", empty_is(False)),
     "some of none is true": (conditions, "_over", empty_is(True)),
@@ -222,7 +228,9 @@ MUTANTS: dict[str, tuple[Any, str, Change]] = {
     ),
     "limits and obligations of inner layers are dropped": (duty.Duties, "__init__", first_file_only),
     "an inner layer of the same statement charges again": (limit.CheckedLimit, "key", lambda old: lambda self, name: f"{name}{id(self)}"),
-    "trusted beats untrusted": (label.Labels, "result", lambda old: lambda self, op, path: (0, any(t for _, _, t in self._results.get(op, ())))),
+    "trusted beats untrusted": (
+        label.Labels, "result", lambda old: lambda self, op, path: (0, any(trusts for *_, trusts in self._results.get(op, ()))),
+    ),
 }  # fmt: skip
 
 

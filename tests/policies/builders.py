@@ -1,4 +1,4 @@
-"""What the tests of the shipped policies mount: app devices of the shapes that `policies/devices` declares, and stand-ins for built-in ones.
+"""What the tests of the shipped policies mount: app devices as `policies/devices` declares them, and stand-ins for built-in ones.
 
 The stand-ins serve ops exactly as the op table declares them, in memory, and note each call that got through in `Place.done`.
 """

@@ -58,7 +58,7 @@ async def test_a_payee_that_a_stranger_wrote_is_asked_about(to: str) -> None:
         assert decided(k, process, "bank.transfer", account="7", to=to, amount=900) == "deny"
 
 
-@pytest.mark.parametrize("amount", [499, 33, 700, Decimal("70.01"), 0.7])
+@pytest.mark.parametrize("amount", [499, 33, 700, 1, -1, Decimal("70.01"), 0.7])
 async def test_an_amount_that_a_stranger_wrote_is_asked_about(amount: Any) -> None:
     async with desk() as k:
         process = await fooled(k)

@@ -65,7 +65,15 @@ async def test_a_secret_cannot_be_moved_to_where_it_could_be_read(repository: Pa
 
 
 @pytest.mark.parametrize(
-    "path", ["/.git/hooks/pre-commit", "/.git/config", "/.github/workflows/ci.yml", "/src/sub/.git/hooks/x"]
+    "path",
+    [
+        "/.git/hooks/pre-commit",
+        "/.git/config",
+        "/.github/workflows/ci.yml",
+        "/.envrc",
+        "/src/.vscode/tasks.json",
+        "/src/sub/.git/hooks/x",
+    ],
 )
 async def test_what_runs_later_by_itself_is_not_written(repository: Path, path: str) -> None:
     async with coder(repository) as (k, process, _):

@@ -123,6 +123,27 @@ async def test_speculation_tells_nobody_and_takes_no_rights(folder: Path, op: st
         assert because(k, await branch(k, "speculative"), op, **args)
 
 
+@pytest.mark.parametrize(
+    ("op", "args"),
+    [
+        ("obj.put", {"value": 1, "name": "x", "namespace": "findings"}),
+        ("obj.append", {"value": 1, "name": "x", "namespace": "findings"}),
+        ("obj.drop", {"name": "x", "namespace": "findings"}),
+        ("obj.put", {"value": 1, "name": "x", "namespace": "proc"}),
+        ("obj.put", {"value": 1, "name": "x", "namespace": "proc/../findings"}),
+    ],
+)
+async def test_speculation_keeps_things_in_its_own_place_only(folder: Path, op: str, args: dict[str, Any]) -> None:
+    async with under(folder) as k:
+        process = await branch(k, "speculative")
+        own = {**args, "namespace": f"proc/{process.pid}"}
+        assert decided(k, process, op, **own) == "allow"
+        if ".." in args["namespace"] or args["namespace"] == "proc":
+            assert await refused(process.call(op, **args)) in ("invalid.argument", "denied.policy")
+        else:
+            assert because(k, process, op, **args) == "shared notes outlive the branch"
+
+
 async def test_speculation_ends_when_its_tokens_do(folder: Path) -> None:
     async with under(folder) as k:
         process = await branch(k, "speculative")

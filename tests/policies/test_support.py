@@ -48,6 +48,9 @@ async def test_an_answer_to_the_customer_of_the_records_is_read_by_a_person_firs
         ["bob@example.com\nBcc: eve@evil.example"],
         ["Bob <eve@evil.example> bob@example.com"],
         ["bob@EXAMPLE.com"],
+        ["bob@example.com\n"],
+        ["bob@example.com "],
+        ["eve@evil.example\0bob@example.com"],
         [""],
     ],
 )

@@ -16,11 +16,11 @@ from difflib import unified_diff
 from typing import TYPE_CHECKING, Any, Final
 
 from agentos.abi.codec import digest, encode
-from agentos.abi.limits import ASK_TIMEOUT_S, PREVIEW_BYTES_MAX
+from agentos.abi.limits import ASK_TIMEOUT_S, OWN_LAYER_BYTES_MAX, PREVIEW_BYTES_MAX
 from agentos.abi.permit import Permit
 from agentos.abi.records import AskRecord, Change
 from agentos.abi.syscall import Park, Syscall
-from agentos.errors import Denied
+from agentos.errors import Denied, Invalid
 from agentos.kernel.ask import refusal, verdict_of
 from agentos.kernel.lifecycle import decode_layers
 from agentos.kernel.ops.serve import serve
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
 __all__ = ["syscalls"]
 
-_STATES_MAX: Final = 20_000
-_SAMPLES_MAX: Final = 20_000
-"""A comparison runs on the kernel's loop; what takes more of it is left to a person."""
+_STATES_MAX: Final = 200_000
+_SAMPLES_MAX: Final = 30_000
+"""A comparison runs on the kernel's loop, well under a second; what takes more of it is left to a person."""
 _CHARS_SHOWN: Final = PREVIEW_BYTES_MAX // 4
 
 
@@ -50,6 +50,9 @@ def _explain(core: Core, permit: Permit, args: dict[str, Any]) -> dict[str, Any]
 
 def _update(core: Core, permit: Permit, args: dict[str, Any]) -> str | Park:
     process: AgentProcess = permit.process
+    if len(args["text"].encode(errors="surrogatepass")) > OWN_LAYER_BYTES_MAX:
+        hint = "a process's own layer is small; layers that the host gives may be larger"
+        raise Invalid("policy", f"the text has over {OWN_LAYER_BYTES_MAX} bytes", hint=hint, field="text")
     layer = core.layers.read(Policy(args["text"], source=f"proc/{process.pid}"))
     old = core.layers.get(process.record.own_layer) if process.record.own_layer else None
     found = compare(old, layer, core.ops, states_max=_STATES_MAX, samples_max=_SAMPLES_MAX, running=True)

@@ -95,7 +95,9 @@ def _signal(core: Core, permit: Permit, args: dict[str, Any]) -> None:
 
 def _list(core: Core, permit: Permit, args: dict[str, Any]) -> list[dict[str, Any]]:
     caller: AgentProcess = permit.process
-    below = caller.descendants() if args["tree"] else iter(list(caller.children.values()))
+    below = list(caller.descendants() if args["tree"] else caller.children.values())
+    for process in below:
+        permit.labels |= process.label  # goals, names and what they wait for are of their choice
     return [describe(info(core, process)) for process in (caller, *below)]
 
 
@@ -109,6 +111,8 @@ def _info(core: Core, permit: Permit, args: dict[str, Any]) -> dict[str, Any]:
             hint="ask about your own descendants",
             pid=args["pid"],
         )
+    if target is not caller:
+        permit.labels |= target.label
     return describe(info(core, target))
 
 

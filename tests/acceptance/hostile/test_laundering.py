@@ -182,10 +182,10 @@ async def test_no_error_of_a_stranger_is_read_without_its_label(step: str, tmp_p
 
 
 async def test_no_redirect_is_read_about_without_its_label(tmp_path: Path) -> None:
-    policy = POLICY.replace("allow web.get when url from { prompt }", 'allow web.get any *\ndeny web.get when redirect like "*EVIL*" because "not there"')
+    policy = POLICY.replace("allow web.get when url from { prompt }", 'allow web.get any *\nask web.get when redirect matches /.*EVIL.*/')
     async with a_world(Case("redirect", (), policy=policy), tmp_path) as world:
         with pytest.raises(agentos.Denied, match="EVIL-1"):
-            await world.step("ann", "web.get", {"url": "https://good.example/", "redirect": "https://evil.example/pay-EVIL-1"})
+            await world.step("ann", "web.get", {"url": "https://good.example/", "leads_to": "https://evil.example/pay-EVIL-1"})
         with pytest.raises(agentos.Denied):
             await world.step(*SENDS)
         assert world.done == []

@@ -96,8 +96,8 @@ DENIED_URLS = urls(
     "https://\uff45vil.example/x", "https://evil\u3002example/x", "https://ev\u00adil.example/x", "https://evil.example?x", "https://evil.example#.good.example/x", "https://good.example/admin/x",
     "https://good.example/a/../admin/x", "https://good.example/%61dmin/x", "https://good.example/a/%2e%2e/admin/x", "https://good.example//admin/x", "https://good.example/./admin/x",
     "https://good.example/admin", "https://good.example/admin/?x=/y", "http://127.0.0.1/", "http://127.0.0.1:8080/", "http://LOCALHOST/x", "http://localhost./x",
-    "http://2130706433/", "http://0x7f000001/", "http://0x7f.0.0.1/", "http://0177.0.0.1/", "http://127.1/", "http://127.0.1/", "http://127.000.000.001/", "http://127.0.0.1./",
-    "http://[::ffff:127.0.0.1]/", "http://[::ffff:7f00:1]/", "http://167772161/", "http://\uff11\uff12\uff17.0.0.1/", "http://\u2460\u2461\u2466.0.0.1/",
+    ("http://2130706433/", "invalid.argument"), ("http://0x7f000001/", "invalid.argument"), ("http://0x7f.0.0.1/", "invalid.argument"), ("http://0177.0.0.1/", "invalid.argument"), ("http://127.1/", "invalid.argument"), ("http://127.0.1/", "invalid.argument"), ("http://127.000.000.001/", "invalid.argument"), "http://127.0.0.1./",
+    "http://[::ffff:127.0.0.1]/", "http://[::ffff:7f00:1]/", ("http://167772161/", "invalid.argument"), "http://\uff11\uff12\uff17.0.0.1/", "http://\u2460\u2461\u2466.0.0.1/",
     ("https://evil.example\\@good.example/", "invalid.argument"), ("https://good.example@evil.example/", "invalid.argument"), ("https://good.example:x@evil.example/", "invalid.argument"),
     ("https://evil.example\t/", "invalid.argument"), ("https://evil.exam\nple/", "invalid.argument"), ("https://evil%2eexample/", "invalid.argument"), ("https://%65vil.example/", "invalid.argument"),
     ("https://good.example%40evil.example/", "invalid.argument"), ("//evil.example/", "invalid.argument"), ("https:/evil.example/", "invalid.argument"), ("https:evil.example", "invalid.argument"),
@@ -113,7 +113,12 @@ OTHER_URLS = urls(
 )  # fmt: skip
 HELD_URL = [
     Case("url that is not held", (("eve", "web.get", {"url": "https://good.example.evil.example/"}),), "denied.capability", POLICY, NARROW),
-    Case("redirect to what is denied", (("eve", "web.get", {"url": "https://x.example/", "redirect": "https://evil.example/"}),), policy=POLICY + 'deny web.get when redirect like "https://evil.example/*"\n'),
+    Case("redirect to what is denied", (("eve", "web.get", {"url": "https://x.example/", "leads_to": "https://evil.example/"}),), policy=POLICY),
+    Case("redirect that a test denies", (("eve", "web.get", {"url": "https://x.example/", "leads_to": "https://evil.example/x"}),), policy=POLICY + 'deny web.get when redirect like "https://evil.example/*"\n'),
+    Case("redirect to what is not held", (("eve", "web.get", {"url": "https://good.example/", "leads_to": "https://evil.example/"}),), "denied.capability", POLICY, NARROW),
+    Case("redirect to what is not allowed", (("eve", "web.get", {"url": "https://good.example/", "leads_to": "https://evil.example/"}),), policy=ONLY),
+    Case("redirect to another spelling", (("eve", "web.get", {"url": "https://good.example/", "leads_to": "HTTPS://EVIL.example."}),), policy=POLICY),
+    Case("redirect to what is no URL", (("eve", "web.get", {"url": "https://good.example/", "leads_to": "https://good.example@evil.example/"}),), "invalid.argument", POLICY),
 ]  # fmt: skip
 COMMANDS = [
     *commands(ONLY, ["bash", "-c", "ls x"], ["/bin/ls", "x"], ["./ls", "x"], ["ls", "/etc/passwd", "x"], ["ls"], ["ls x"], ["env", "ls", "x"], ["xargs", "ls"], ["sudo", "ls", "x"],

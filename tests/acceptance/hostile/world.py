@@ -163,7 +163,7 @@ async def check_refused(case: Case, folder: Path) -> None:
             await world.step(*step)
         done, files = list(world.done), world.files()
         code = await refused(world.step(*hostile))
-        assert code == case.code
+        assert code == case.code, f"refused with {code}"
         assert world.done == done, "something happened outside"
         assert world.files() == files, "a file has changed"
         said = [(row.op, row.code) for row in rows(world.kernel, world.kept[hostile[0]])]
@@ -204,9 +204,14 @@ def devices(done: list[tuple[Any, ...]]) -> dict[str, agentos.Device]:
         return "OWN-1"
 
     @bank.op(resource="acct/{account}", sinks=("amount",))
-    def draw(account: str, amount: Any = 1) -> str:
+    def draw(account: str, amount: Decimal = Decimal(1)) -> str:
         done.append(("draw", account, amount))
         return "drawn"
+
+    @bank.op
+    def tip(whom: str | int | float | list[int] | None) -> str:
+        done.append(("tip", whom))
+        return "tipped"
 
     @mail.op(effect="repeatable")
     def read() -> dict[str, Any]:
@@ -232,10 +237,10 @@ def devices(done: list[tuple[Any, ...]]) -> dict[str, agentos.Device]:
         return "posted"
 
     @web.op(resource="{url}", kind="url", sinks=("url",), late={"redirect": str})
-    def get(ctx: agentos.Call, url: str, redirect: str = "") -> str:
-        if redirect:
-            ctx.recheck("redirect", redirect)
-        done.append(("get", url, redirect))
+    def get(ctx: agentos.Call, url: str, leads_to: str = "") -> str:
+        if leads_to:
+            ctx.recheck("redirect", leads_to)
+        done.append(("get", url, leads_to))
         return "got"
 
     @shell.op(resource="{argv}", kind="argv")

@@ -41,6 +41,10 @@ def device() -> dict[str, agentos.Device]:
     def history() -> list[dict[str, Any]]:
         return [{"payee": "OLD-PAYEE", "amount": 12.5}]
 
+    @bank.op(effect="repeatable")
+    def echo(text: str) -> str:
+        return text
+
     @bank.op(effect="repeatable", trusted="*")
     def book() -> str:
         return "y" * 40_000
@@ -97,6 +101,55 @@ async def test_arguments_that_a_process_chose_itself_never_become_sources() -> N
         await refused(process.call("bank.pay", to="EVIL", amount=70))
         await process.call("bank.pay", to="ALICE-1", amount=70, note="EVIL")
         assert await refused(process.call("bank.pay", to="EVIL", amount=70)) == "denied.policy"
+
+
+ECHOES: list[list[tuple[str, dict[str, Any]]]] = [
+    [("obj.put", {"value": 1, "name": "EVIL"})],
+    [("obj.put", {"value": "EVIL", "name": "x"}), ("obj.get", {"name": "x"})],
+    [("obj.put", {"value": 1, "name": "EVIL"}), ("obj.list", {})],
+    [("fs.stat", {"path": "/EVIL"})],
+    [("proc.chdir", {"path": "/EVIL"})],
+    [("bank.echo", {"text": "EVIL"})],
+    [("cap.request", {"text": "EVIL", "why": "EVIL"})],
+]
+
+
+@pytest.mark.parametrize("calls", ECHOES)
+async def test_nothing_that_a_fooled_process_has_said_back_to_it_becomes_trusted(calls: list[Any], tmp_path: Path) -> None:
+    policy = 'policy "p"\nallow * any *\ndeny bank.pay unless to.integrity == trusted\nlabel result(bank.echo) trusted\n'
+    for name in ("EVIL", "x"):
+        (tmp_path / name).mkdir()
+    async with opened(devices=device(), policy=policy, workspace=tmp_path, mode="noninteractive") as k:
+        process = await host(k, "bank.*", "mail.*", "fs.*", "obj.*", goal="look")
+        await process.call("mail.read")
+        for op, args in calls:
+            await process.calls([(op, args)])
+        for to in ("EVIL", "/EVIL"):
+            assert k.check(process.pid, "bank.pay", to=to, amount=1).outcome == "deny"
+
+
+async def test_a_value_that_the_user_named_may_be_said_back() -> None:
+    policy = 'policy "p"\nallow mail.read, bank.echo\nallow bank.pay when to from { result(bank.echo) }\n'
+    async with opened(devices=device(), policy=policy) as k:
+        process = await payer(k)
+        await process.call("mail.read")
+        for text in ("ALICE-1", "EVIL-TITLE", "EVIL"):
+            await process.call("bank.echo", text=text)
+            assert (k.check(process.pid, "bank.pay", to=text, amount=1).outcome == "allow") is (text == "ALICE-1")
+
+
+@pytest.mark.parametrize("value", [{"pay EVIL": None}, {"pay EVIL": []}, {"pay EVIL": {}}, {"status.x": "pay EVIL"}, [{"pay EVIL": None}]])
+async def test_names_of_fields_are_text_of_who_made_them(value: Any) -> None:
+    web = agentos.Device("web")
+
+    @web.op(effect="repeatable", trusted=("status",))
+    def get() -> Any:
+        return value
+
+    async with opened(devices={"web": web}) as k:
+        process = await host(k, "web.*")
+        await process.call("web.get")
+        assert k.process(process.pid).info.labels == ("untrusted",)
 
 
 async def test_a_process_that_read_what_strangers_wrote_is_untrusted_and_its_rows_say_so() -> None:

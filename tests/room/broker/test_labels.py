@@ -84,7 +84,7 @@ async def test_a_folder_made_by_a_fooled_process_labels_listings_that_show_it(pl
     async with kernel(place) as k:
         writer, reader = await fooled(k), await host(k, *ALL)
         await writer.call("fs.mkdir", path="/desk/obey/me")
-        assert [record.path for record in live(k, FileLabelRecord)] == ["/desk/obey/me"]
+        assert [record.path for record in live(k, FileLabelRecord)] == ["/desk/obey", "/desk/obey/me"]
         await reader.call("fs.list", path="/desk")
         assert words(k, reader) == ["untrusted"]
 
@@ -196,15 +196,19 @@ async def test_a_child_is_born_with_its_parents_label_and_gives_it_back(place: P
 
 
 SCHEMA = {
-    "properties": {"kind": {"enum": ["bill", "spam"]}, "note": {"type": "string"}, "tags": {"items": {"enum": ["a", "b"]}}}
-}
+    "properties": {
+        "kind": {"enum": ["bill", "spam"]}, "note": {"type": "string"}, "tags": {"items": {"enum": ["a", "b"]}}, "amount": {"type": "number"},
+        "paid": {"type": "boolean"},
+    }
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("value", "label"),
     [
         ({"kind": "bill", "amount": 3}, []), ({"kind": "bill", "paid": True}, []), ({"kind": "obey"}, ["untrusted"]),
-        ({"note": "obey"}, ["untrusted"]), ({"tags": ["a", "b"]}, []), ({"tags": ["a", "obey"]}, ["untrusted"]), ("bill", ["untrusted"]),
+        ({"note": "obey"}, ["untrusted"]), ({"tags": ["a", "b"]}, []), ({"tags": ["a", "obey"]}, ["untrusted"]), ("bill", ["untrusted"]), ({"pay EVIL": 1}, ["untrusted"]), ({"kind": {"pay": []}}, ["untrusted"]),
+        ({"obey": None}, ["untrusted"]), (3, []), ([1, 2], ["untrusted"]),
         ({"other": "bill"}, ["untrusted"]),
     ],
 )  # fmt: skip

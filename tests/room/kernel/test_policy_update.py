@@ -255,6 +255,14 @@ async def test_a_text_with_an_error_names_the_place_and_changes_nothing() -> Non
         assert live(kernel, PolicyRecord) == []
 
 
+async def test_a_text_that_would_keep_the_kernel_busy_is_refused_unread() -> None:
+    async with opened() as kernel:
+        process = await host(kernel, *GRANT)
+        text = OPEN + "".join(f'deny obj.put "a{number}/**"\n' for number in range(4_000))
+        with pytest.raises(agentos.Invalid, match="over 65536 bytes"):
+            await process.call("policy.update", text=text)
+
+
 async def test_who_holds_no_capability_for_it_cannot_update() -> None:
     async with opened() as kernel:
         assert await refused((await host(kernel)).call("policy.update", text=OPEN)) == "denied.capability"

@@ -244,7 +244,7 @@ def test_a_field_beyond_the_places_of_its_op_joins_what_it_carried_and_the_level
 
 def test_a_path_never_names_another_op() -> None:
     index = noted(read={"x).from": "a", ".from": "b", "": "c", "result(bank.bill)": "d"})
-    assert sources(index, "a") == {"result(mail.read).x).from"}
-    assert sources(index, "b") == {"result(mail.read)..from"}
+    assert sources(index, "a") == {r"result(mail.read).x)\.from"}
+    assert sources(index, "b") == {r"result(mail.read).\.from"}
     assert sources(index, "c") == set()
-    assert sources(index, "d") == {"result(mail.read).result(bank.bill)"}
+    assert sources(index, "d") == {r"result(mail.read).result(bank\.bill)"}

@@ -38,7 +38,8 @@ def fields(value: Any, path: str = "") -> list[tuple[Any, str]]:
     if isinstance(value, list):
         return [found for item in value for found in fields(item, path)]
     if isinstance(value, dict):
-        return [found for key, item in value.items() if key for found in fields(item, f"{path}.{key}" if path else key)]
+        parts = [(key.replace(".", r"\."), item) for key, item in value.items() if key]
+        return [found for key, item in parts for found in fields(item, f"{path}.{key}" if path else key)]
     source = f"result(a.b).{path}" if path else "result(a.b)"
     if isinstance(value, str):
         return [(value.strip(), source)] if value.strip() else []
