@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from agentos.abi.limits import DECISION_CACHE_MAX
 from agentos.abi.op import Effect
-from agentos.abi.resource import Resource
+from agentos.abi.resource import Resource, canonical_url
 from agentos.broker.labels import check_clearance, touch
 from agentos.broker.obligation import check_obligations
 from agentos.broker.offer import answers_late
@@ -29,7 +29,7 @@ from agentos.errors import Denied
 from agentos.kernel.core import Core
 from agentos.kernel.flow import ProcessFlow
 from agentos.kernel.process import AgentProcess
-from agentos.policy import Verdict
+from agentos.policy import Stack, Verdict
 from agentos.policy.verdict import least
 
 __all__ = ["Decisions", "denial"]
@@ -94,6 +94,10 @@ class Decisions:
             return self._asked(process, call, own)
         if not process.stack.layers:
             return None
+        verdict = self._remembered(process, call, own)
+        return self._by_other_name(call, call.resources, call.args, verdict)
+
+    def _remembered(self, process: AgentProcess, call: Request, own: bool) -> Verdict:
         key = (call.op.name, call.resource_text)
         verdict = process.verdict_cache.get(key)
         if verdict is None:
@@ -111,6 +115,22 @@ class Decisions:
             return verdict
         return replace(verdict, outcome="ask", rule=f"op:{call.op.name}", because=f"it {call.op.asks}", constant=False)
 
+    def _by_other_name(
+        self, call: Request, resources: tuple[Resource, ...], args: dict[str, Any], verdict: Verdict, *, late: bool = False
+    ) -> Verdict:
+        """Return the verdict where two mounts show the same file: what a rule denies or asks by one name, it does by the other."""
+        if not self.core.has_other_names:
+            return verdict
+        place, process = self.core.place, call.process
+        names = tuple(Resource("path", place(r.text), place(r.text)) if r.kind == "path" else r for r in resources)
+        if all(name.text == resource.text for name, resource in zip(names, resources, strict=True)):
+            return verdict
+        for layer in process.stack.layers:
+            found = Stack((layer,)).decide(call.op, names, args, process.facts, late=late)
+            if found.outcome != "allow" and not found.rule.endswith(":default"):
+                verdict = least(verdict, replace(found, constant=False))
+        return verdict
+
     def recheck(self, call: Request, attribute: str, value: Any, index: int = 0) -> None:
         """Decide again on a late fact, on behalf of the device that found it: called with it before the first byte.
 
@@ -118,10 +138,16 @@ class Decisions:
             Denied: the real target is not covered, is denied, or would need an approval of its own.
         """
         process, op = call.process, call.op
+        flow: ProcessFlow = process.facts["flow"]
+        flow.given, flow.vouched = call.given, call.vouched
         template = op.resources[index]
         resources, args = call.resources, {**call.args, attribute: value}
         if attribute == "redirect" and call.secrets:
             authorise_host(self.core, call, value)
+        if attribute == "redirect" and template.kind == "url":
+            url = canonical_url(value)
+            resources = (*resources[:index], Resource("url", url.text, url), *resources[index + 1 :])
+            args[template.field] = args[attribute] = url.text
         if attribute == "resolved":
             touch(self.core, call, value, index)
             resources = (*resources[:index], Resource("path", value, value), *resources[index + 1 :])
@@ -129,6 +155,7 @@ class Decisions:
         if call.cap is not None:
             self.core.caps.cover(process, op, resources, args, self.core.clock.now(), paid=call.cap.cap)
         verdict = process.stack.decide(op, resources, args, process.facts, late=True)
+        verdict = self._by_other_name(call, resources, args, verdict, late=True)
         if verdict.outcome == "deny":
             raise denial(call, verdict)
         if verdict.outcome == "ask" and not answers_late(self.core, call, resources, args):

@@ -104,6 +104,8 @@ class Door:
     async def inside(self, call: Request) -> Any:
         """Run a pure or local call: one row, in one append with its state changes."""
         permit = self.permit(call)
+        if call.op.late:
+            self.bind_recheck(permit, call)
         process, core = call.process, self.core
         handler, awaits = call.syscall.handler, call.syscall.awaits
         while True:
@@ -226,10 +228,14 @@ class Door:
             encoded = encode(value)
             if call.syscall.awaits:
                 encoded = self.core.secrets.scrub_encoded(encoded)
+                call.op.restore(decode(encoded))  # a device may return something else than it declared
             if len(encoded) > RESULT_BYTES_MAX:
                 raise Invalid("argument", f"result has {len(encoded)} bytes, {RESULT_BYTES_MAX} at most")
         except AgentOSError as error:
             raise self.fail(call, error, changes) from None
+        except ValueError as error:
+            text = f"`{call.op.name}` returned what cannot be kept: {error}"[:2000]
+            raise self.fail(call, Unavailable("device", text), changes) from error
         return encoded
 
     def settle_belongings(self, call: Request, labels: int, changes: list[Change]) -> None:

@@ -168,7 +168,7 @@ class Effects:
         outcome = "unknown" if unknown else "denied" if isinstance(error, Denied) else "failed"
         changes: list[Change] = []
         settle_files(self._core, call, succeeded=False, changes=changes)
-        label = UNTRUSTED if call.op.untrusted and not isinstance(error, Denied) else 0  # what it says comes from outside, too
+        label = UNTRUSTED if call.op.untrusted else 0  # what an error says comes from outside, too: a device's, or a redirect's name
         self._append(call, intent, permit, outcome, code=error.code, result=error_bytes(error), changes=changes, label=label)
         error.seq = intent.seq
         return error

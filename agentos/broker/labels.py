@@ -44,12 +44,22 @@ def call_label(call: Request) -> int:
         return label
     flow: ProcessFlow = process.facts["flow"]
     flow.given, flow.vouched = call.given, call.vouched
-    joined, defaults = 0, call.op.defaults
+    joined, op = 0, call.op
     for name, value in call.args.items():
-        if value is None or isinstance(value, bool) or (name in defaults and value == defaults[name]):
+        if name in op.defaults and value == op.defaults[name]:
             continue
-        joined |= flow.origin(value).label
+        if name not in op.sinks and (value is None or isinstance(value, bool)):
+            continue
+        joined |= flow.origin(value).label if _is_flat(value) else label
     return joined
+
+
+def _is_flat(value: Any) -> bool:
+    """Say whether a value tells no more than its scalars do: the shape of what is nested could carry a message, and so can a flag."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    items = value if isinstance(value, list | tuple) else [value]
+    return not any(item is None or isinstance(item, bool | list | tuple | dict) for item in items)
 
 
 def check_clearance(call: Request) -> None:

@@ -71,6 +71,7 @@ class Core:
         self.files = FileLabels()
         self.quotas = QuotaTable()
         self.place: Callable[[str], str] = lambda path: path  # one name for a file that two mounts show
+        self.has_other_names = False  # two mounts show the same files
         self.scheduler = Scheduler(self._run, self.unwind, self._slow)
         self.waits = WaitTable(self.scheduler.ready, self._past_deadline, self.scheduler.resume)
         self.caps = CapTable(store.max_key(CapRecord) + 1)

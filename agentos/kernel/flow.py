@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from agentos.kernel.core import Core
     from agentos.kernel.process import AgentProcess
 
-__all__ = ["ProcessFlow", "fields"]
+__all__ = ["ProcessFlow", "fields", "texts"]
 
 
 class ProcessFlow:
@@ -95,7 +95,7 @@ class ProcessFlow:
     def note_human(self, value: Any) -> None:
         """Count what a person typed as a person's words: an answer, edited arguments."""
         if self.is_indexed:
-            for text in _texts(value):
+            for text in texts(value):
                 self.index.human.add(text)
 
     def forget(self) -> None:
@@ -147,7 +147,7 @@ class ProcessFlow:
             record = process.record
             if not record.ppid or not record.birth_label & UNTRUSTED:
                 for encoded in (record.goal, record.args):
-                    for text in _texts(decode(encoded)) if encoded else ():
+                    for text in texts(decode(encoded)) if encoded else ():
                         index.prompt.add(own_words(text))
             process = process.parent
 
@@ -171,10 +171,10 @@ class ProcessFlow:
         self, index: Provenance, op: str, value: Any, args: Mapping[str, Any], *, seq: int, label: int
     ) -> None:
         if op == "human.ask":
-            for text in _texts(value):
+            for text in texts(value):
                 index.human.add(text)
         elif op == "msg.recv" and isinstance(value, Mapping) and value.get("sender") == 0:
-            for text in _texts(value.get("value")):
+            for text in texts(value.get("value")):
                 index.prompt.add(own_words(text))
         else:
             source = f"object({args.get('namespace')})" if op == "obj.get" else None
@@ -186,7 +186,7 @@ def _is_declared(op: Op, path: str) -> bool:
     return "*" in op.trusted or any(path == field or path.startswith(field + ".") for field in op.trusted)
 
 
-def _texts(value: Any) -> Iterator[str]:
+def texts(value: Any) -> Iterator[str]:
     """Yield the texts and numbers of a value as text."""
     for _, leaf in fields(value):
         if isinstance(leaf, str):

@@ -34,7 +34,7 @@ class Duties:
         requires: list[BoundRequire] = []
         for layer in layers:
             for limit in layer.limits:
-                bound = limit.bind(op, layer.name) if limit.scope.names(op) else None
+                bound = limit.bind(op, layer.counted_as) if limit.scope.names(op) else None
                 if bound is not None:
                     limits.setdefault(bound.charge.key, bound)
             for require in layer.requires:

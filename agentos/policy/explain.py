@@ -106,7 +106,7 @@ def _duties(layer: Layer, op: Op, resources: tuple[Resource, ...], call: Call) -
     """Iterate over what a layer asks of the call besides deciding it, and says about what it reads or returns."""
     args, facts, _ = call
     for limit in layer.limits:
-        bound = limit.bind(op, layer.name) if limit.scope.names(op) else None
+        bound = limit.bind(op, layer.counted_as) if limit.scope.names(op) else None
         charge = None if bound is None else bound.of(resources, args, facts)
         if charge is not None:
             taken = f"takes {charge.amount} of it" if not charge.of else f"its {charge.of} are counted when it is done"

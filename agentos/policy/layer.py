@@ -162,6 +162,11 @@ class Layer:
         """Return the hash of the digest."""
         return hash(self.digest)
 
+    @property
+    def counted_as(self) -> str:
+        """The name that its limits are counted under. A layer that a process wrote never shares a counter with one that it was given."""
+        return f"{self.source}\0{self.name}" if self.source.startswith(("proc/", "<proc.")) else self.name
+
     def match(self, op: Op, resource: Resource, keys: Sequence[str]) -> list[BoundRule]:
         """Return the rules that decide calls of `op` on `resource`, in order; only the last can be without condition."""
         found = self._bind(op)[0].matching(resource, keys)

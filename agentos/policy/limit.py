@@ -12,6 +12,7 @@ more than the limit has, so that the call cannot pass.
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -174,14 +175,17 @@ def _check_by(limit: Limit, op: Op) -> None:
 
 
 def canonical_text(value: Any) -> str:
-    """Return the one text of a value that splits a limit: numbers by value, empty where it is missing or not one value."""
+    """Return the one text of a value that splits a limit: numbers by value, empty where it is missing or not one value.
+
+    White space around a text and its Unicode form do not split: whoever takes it may well drop the one and compare without the other.
+    """
     if value is None:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float | Decimal):
         return _number_text(value)
-    return value if isinstance(value, str) else ""
+    return unicodedata.normalize("NFC", value.strip()) if isinstance(value, str) else ""
 
 
 def _number_text(value: int | float | Decimal) -> str:

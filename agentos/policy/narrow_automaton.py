@@ -116,6 +116,7 @@ class Automaton:
 
     def __init__(self, base: Node, *, nice: str = _NICE) -> None:
         self._nice = [ord(char) for char in nice]
+        self._ranks = {code: rank for rank, code in enumerate(self._nice)}
         self._edges: list[list[tuple[Ranges, int]]] = []
         self._free: list[list[int]] = []
         self._finals: dict[int, int] = {}
@@ -181,13 +182,15 @@ class Automaton:
                     else:
                         wide.setdefault((low, high), []).append(target)
         bounds = sorted({bound for low, high in wide for bound in (low, high + 1)})
+        spare: list[tuple[int, list[int]]] = []
         for first, after in itertools.pairwise(bounds):
             inside = [target for (low, high), wides in wide.items() if low <= first and after - 1 <= high for target in wides]
             code = self._pick(first, after - 1, singles) if inside else None
-            if code is not None:
-                following = self._closed(inside)
-                if self._exists(following):
-                    yield code, following
+            spare += [] if code is None else [(code, inside)]
+        for code, inside in sorted(spare, key=lambda one: self._ranks.get(one[0], len(self._ranks))):
+            following = self._closed(inside)
+            if self._exists(following):
+                yield code, following
         for code, targets in sorted(singles.items(), key=_plainness):
             more = [target for (low, high), wides in wide.items() if low <= code <= high for target in wides]
             following = self._closed([*targets, *more])

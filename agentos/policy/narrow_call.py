@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import unquote
 
 from agentos.abi.op import Op
-from agentos.abi.resource import Resource, Template
+from agentos.abi.resource import Resource, Template, Url
 from agentos.errors import Invalid
 from agentos.policy.attributes import Type, type_of
 from agentos.policy.decide import Stack
@@ -30,6 +30,7 @@ __all__ = ["Pair", "Said", "Sample", "Witness", "facts_of", "filler", "freer", "
 _VARIANTS_MAX: Final = 24
 _CHARS_MAX: Final = 2_000_000
 _SHOWN_CHARS: Final = 60
+_URL_PARTS: Final = frozenset({"scheme", "host", "port"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ class Witness:
         """Return the call as a person reads it, on one line."""
         if not self.op:
             return self.note
-        words = [self.op, *(resource.text[: 4 * _SHOWN_CHARS] for resource in self.resources)]
+        words = [self.op, *(_shown(resource.text, 4 * _SHOWN_CHARS) for resource in self.resources)]
         words += [f"{name}={_shown(self.args[name])}" for name in self.shown]
         given = "; ".join(self._settings())
         call = " ".join(words) + (f" ({given})" if given else "")
@@ -217,11 +218,26 @@ def _drafts(op: Op, sample: Sample) -> Iterator[dict[str, Any]]:
     tied: dict[str, Any] = {}
     for template, resource in zip(op.resources, sample.resources, strict=True):
         tied |= _named_by(op, template, resource)
-    for start in ({**base, **tied}, base):
+    for start in ({**base, **tied, **_moved(op, sample)}, {**base, **tied}, base):
         if all(name in start for template in op.resources for name in template.fields):
             yield start
             yield from _stretched(start, tested)
             yield from _sized(op, start, sample)
+
+
+def _moved(op: Op, sample: Sample) -> dict[str, Any]:
+    """Return URLs with the scheme, host and port that were supposed to follow from them."""
+    found: dict[str, Any] = {}
+    for template, resource in zip(op.resources, sample.resources, strict=True):
+        if isinstance(resource.value, Url):
+            parts: dict[str, Any] = {
+                name: int(option.value) if name == "port" else str(option.value)
+                for (place, name), option in sample.options.items()
+                if place == "derived" and name in _URL_PARTS
+            }
+            url = replace(resource.value, **parts)
+            found[template.field] = url.text
+    return found
 
 
 def _named_by(op: Op, template: Template, resource: Resource) -> dict[str, Any]:
@@ -291,6 +307,8 @@ def _plain(value: Any) -> Any:
     return {name: _plain(item) for name, item in value.items()} if isinstance(value, dict) else value
 
 
-def _shown(value: Any) -> str:
+def _shown(value: Any, chars_max: int = _SHOWN_CHARS) -> str:
+    """Return a value for a person: cut, and with nothing in it that a terminal would obey."""
     text = value if isinstance(value, str) else repr(value)
-    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}... ({len(text)} characters)"
+    text = text if len(text) <= chars_max else f"{text[:chars_max]}... ({len(text)} characters)"
+    return text if text.isprintable() else ascii(text)[1:-1]

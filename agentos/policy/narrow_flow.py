@@ -73,7 +73,8 @@ class Supposed:
             yield f"the call is {', '.join(names(self.label))}"
         for (_, value), origin in self._plain.items():
             label = f", {' '.join(names(origin.label))}" if origin.label else ""
-            yield f"`{value}` comes from {' and '.join(sorted(origin.sources)) or 'nowhere known'}{label}"
+            shown = ascii(value)[1:-1] if isinstance(value, str) else value
+            yield f"`{shown}` comes from {' and '.join(sorted(origin.sources)) or 'nowhere known'}{label}"
         for name, value in self._history.items():
             verb, _, subject = name.partition(" ")
             yield f"{verb}({subject}) is {str(value).lower() if isinstance(value, bool) else f'{value:g}'}"

@@ -18,8 +18,15 @@ __all__ = ["urls"]
 _DEFAULT_PORTS: Final = {"https": 443, "http": 80, "wss": 443, "ws": 80, "ftp": 21}
 _SPARE_PORT: Final = 8443
 _SPARE_SCHEME: Final = "gopher"
-_HOST: Final = parse_regex(r"(?:[a-z0-9_\-]+\.)*[a-z0-9_\-]+")
-_ADDRESS: Final = parse_regex("[0-9a-f.]*:[0-9a-f:.]*[0-9a-f:]")
+_LABEL: Final = r"[a-z0-9_\-]"
+_NAMED: Final = "|".join((  # a last label that no client reads as a number
+    rf"[a-z_\-]{_LABEL}*", rf"[1-9][0-9]*[a-z_\-]{_LABEL}*", rf"0[0-9]+[a-z_\-]{_LABEL}*", rf"0[a-wyz_\-]{_LABEL}*",
+    rf"0x[0-9a-f]*[g-z_\-]{_LABEL}*",
+))  # fmt: skip
+_OCTET: Final = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9][0-9]|[0-9])"
+_HOST: Final = parse_regex(rf"(?:{_LABEL}+\.)*(?:{_NAMED})|{_OCTET}(?:\.{_OCTET}){{3}}")
+_GROUPS: Final = "[0-9a-f]{1,4}(?::[0-9a-f]{1,4})*"
+_ADDRESS: Final = parse_regex(f"[0-9a-f]{{1,4}}(?::[0-9a-f]{{1,4}}){{7}}|(?:{_GROUPS})?::(?:{_GROUPS})?")
 _CHAR: Final = r"(?:[A-Za-z0-9:@!$&'()*+,;=~_\-]|%[0-9A-F][0-9A-F])"
 _SEGMENT: Final = rf"(?:{_CHAR}(?:{_CHAR}|\.)*|\.{_CHAR}(?:{_CHAR}|\.)*|\.\.(?:{_CHAR}|\.)+)"
 _PATH: Final = parse_regex(rf"/|(?:/{_SEGMENT})+/?")

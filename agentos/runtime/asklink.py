@@ -92,12 +92,14 @@ def _read(path: Path) -> bytes:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
         return b""
-    with open(fd, "rb") as file:
+    try:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
             hint = "look who made it, then remove it: every link ends, and a new key is made"
             raise Invalid("state", f"the key `{path}` is not a file of yours that nobody else can open", hint=hint)
-        text = file.read(_KEY_BYTES * 2 + 2).strip()
+        text = os.read(fd, _KEY_BYTES * 2 + 2).strip()
+    finally:
+        os.close(fd)
     with suppress(ValueError):
         key = bytes.fromhex(text.decode("ascii"))
         if len(key) == _KEY_BYTES:

@@ -145,11 +145,14 @@ def _controls(ask: Ask) -> list[str]:
     controls: list[str] = []
     options = ask.args.get("options") if ask.kind == "question" else None
     if options:
-        controls.append(f'<label>answer <select name="value">{_options(["", *map(str, options)])}</select></label>')
+        numbered = {"": "", **{str(at): str(each) for at, each in enumerate(options)}}
+        controls.append(f'<label>answer <select name="value">{_options(numbered)}</select></label>')
     elif ask.kind == "question":
         controls.append('<label>answer <textarea name="value" rows="3"></textarea></label>')
     if ask.offer and len(ask.scopes) > 1:
-        controls.append(f'<label>how far an approval reaches <select name="scope">{_options(ask.scopes)}</select></label>')
+        controls.append(
+            f'<label>how far an approval reaches <select name="scope">{_options({each: each for each in ask.scopes})}</select></label>'
+        )
     controls.append('<label>reason, told to the agent <input name="reason" maxlength="1000"></label>')
     if word := confirming(ask):
         controls.append(f'<label>type <b>{_line(word)}</b> to approve <input name="confirm" autocapitalize="none"></label>')
@@ -159,8 +162,9 @@ def _controls(ask: Ask) -> list[str]:
     return controls
 
 
-def _options(values: Any) -> str:
-    return "".join(f'<option value="{escape(value)}">{_line(value)}</option>' for value in values)
+def _options(shown: dict[str, str]) -> str:
+    """Return the choices of a list: what is sent, and what is shown. An agent's words are shown and never sent."""
+    return "".join(f'<option value="{escape(sent)}">{_line(text)}</option>' for sent, text in shown.items())
 
 
 def _box(legend: str, text: str) -> str:

@@ -157,6 +157,7 @@ class Open:
         self._closers.insert(0, files.close)
         core.slots["thread"] = Slots("thread", THREADS_MAX)
         core.place = label_places(self._mounts)
+        core.has_other_names = any(core.place(prefix) != prefix for prefix in self._mounts)
         objects = ObjectTable(store, self._clock.now)
         broker = Broker(
             core, [*kernel_ops.syscalls(core), *memory_ops.syscalls(objects, table), *files.syscalls(), *mounted], objects

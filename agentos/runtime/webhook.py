@@ -221,10 +221,12 @@ class _Choice:
             return f"the reason has over {_REASON_CHARS_MAX} characters"
         if self.decision == "approve" and self.scope and self.scope not in ask.scopes:
             return "that scope was not offered"
-        if self.decision == "approve" and self.confirm.strip() != confirming(ask):
-            return (
-                f"nothing takes this back: type {confirming(ask)} to approve" if confirming(ask) else "nothing has to be typed"
-            )
+        word = confirming(ask)
+        if self.decision == "approve" and self.confirm.strip() != word:
+            return f"nothing takes this back: type {word} to approve" if word else "nothing has to be typed"
+        options = _options_of(ask)
+        if options and self.value and self.value not in map(str, range(len(options))):
+            return "that answer was not offered"
         return ""
 
     def answer(self, ask: Ask) -> dict[str, Any]:
@@ -233,8 +235,14 @@ class _Choice:
         if self.decision == "approve":
             more["scope"] = self.scope or "once"
             if ask.kind == "question" and self.value:
-                more["value"] = self.value.replace("\r\n", "\n")
+                options = _options_of(ask)
+                more["value"] = options[int(self.value)] if options else self.value.replace("\r\n", "\n")
         return more
+
+
+def _options_of(ask: Ask) -> list[Any]:
+    """Return the answers that a question offers, which a form names by their places."""
+    return ask.args.get("options") or [] if ask.kind == "question" else []
 
 
 class _Rates:

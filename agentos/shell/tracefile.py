@@ -19,7 +19,7 @@ from agentos.abi.labels import UNTRUSTED
 from agentos.abi.op import OpTable
 from agentos.abi.records import ProcessRecord
 from agentos.errors import Invalid
-from agentos.kernel.flow import leaves
+from agentos.kernel.flow import texts
 from agentos.kernel.provenance import Provenance
 from agentos.policy.decide import Stack
 from agentos.policy.flow import Origin
@@ -151,19 +151,20 @@ class TraceOrigins:
         index = self._index(call.pid)
         name = call.op.name
         if name == "human.ask":
-            for _, leaf in leaves(call.result):
-                index.human.add(str(leaf))
+            for text in texts(call.result):
+                index.human.add(text)
         elif name == "obj.get":
-            index.note_result(name, call.result, seq=call.seq, label=call.label, source=f"object({call.args.get('namespace')})")
+            source = f"object({call.args.get('namespace')})"
+            index.note_result(name, call.result, seq=call.seq, label=call.label, source=source, args=call.args)
         else:
             own = call.label & ~UNTRUSTED if call.op.untrusted else call.label
-            index.note_result(name, call.result, seq=call.seq, label=own)
+            index.note_result(name, call.result, seq=call.seq, label=own, args=call.args)
 
     def _index(self, pid: int) -> Provenance:
         if pid not in self._indexes:
             self._indexes[pid] = Provenance()
-            for _, leaf in leaves(self.goals.get(pid)):
-                self._indexes[pid].prompt.add(own_words(str(leaf)))
+            for text in texts(self.goals.get(pid)):
+                self._indexes[pid].prompt.add(own_words(text))
         return self._indexes[pid]
 
     def _label(self, stack: Stack, source: str, path: str) -> int:

@@ -1,6 +1,6 @@
 """The whole privilege language against its naive meaning (`policy_oracle`), and its laws, on random files and calls.
 
-About 90,000 decisions per run; AGENTOS_POLICY_SCALE=20 makes them 20 times as many.
+About 120,000 decisions per run; AGENTOS_POLICY_SCALE=20 makes them 20 times as many.
 """
 
 from __future__ import annotations
@@ -98,6 +98,20 @@ def test_layers_shared_by_stacks_and_a_memory_that_overflows_change_no_answer(rn
             for count, stack in enumerate(stacks):
                 check_same(files[:count], call, decided(stack, call), oracle.decide(files[:count], call))
                 assert len(stack._residuals) <= 2
+
+
+@much(120)
+@given(RANDOM)
+def test_a_verdict_that_is_called_constant_is_the_same_whatever_the_arguments_are(rng: Random) -> None:
+    files = files_of(rng)
+    stack = stack_of(files)
+    calls = calls_of(rng, 60)
+    for call in calls:
+        if stack.decide(call.op, call.resources, call.args, call.facts, late=call.late, own=call.own).constant:
+            alike = {
+                decided(stack, replace(call, args=other.args, facts=other.facts)) for other in calls if other.op is call.op
+            }
+            assert alike == {decided(stack, call)}, shown(files, call)
 
 
 # --- laws --------------------------------------------------------------------------------------------------------------------

@@ -47,9 +47,7 @@ async def test_a_bill_names_the_amount_and_a_saved_payee_the_account() -> None:
         assert await process.call("bank.transfer", account="7", to=payee.iban, amount=bill.amount)
 
 
-@pytest.mark.parametrize(
-    "to", ["EVIL-BODY", "eve@evil.example", "EVIL-TITLE", "EVIL-PAYEE", "EVIL-BILL", "ALICE-2", "alice-1", "ALICE-1\u200b"]
-)
+@pytest.mark.parametrize("to", ["EVIL-BODY", "EVIL-TITLE", "EVIL-PAYEE", "EVIL-BILL", "ALICE-2", "alice-1", "ALICE"])
 async def test_a_payee_that_a_stranger_wrote_is_asked_about(to: str) -> None:
     async with desk() as k:
         process = await fooled(k)
@@ -58,7 +56,16 @@ async def test_a_payee_that_a_stranger_wrote_is_asked_about(to: str) -> None:
         assert decided(k, process, "bank.transfer", account="7", to=to, amount=900) == "deny"
 
 
-@pytest.mark.parametrize("amount", [499, 33, 700, 1, -1, Decimal("70.01"), 0.7])
+@pytest.mark.parametrize(
+    "to", ["eve@evil.example", "ALICE-1\u200b", "ALICE-1\n", "ALICE-1, and", "EUR", "70", "", "EVIL-BODY ALICE-1"]
+)
+async def test_words_of_the_request_that_are_no_account_are_not_even_asked_about(to: str) -> None:
+    async with desk() as k:
+        words = because(k, await fooled(k), "bank.transfer", account="7", to=to, amount=70)
+        assert words == "no account has a number like this"
+
+
+@pytest.mark.parametrize("amount", [499, 33, 700, 1, Decimal("70.01"), 0.7])
 async def test_an_amount_that_a_stranger_wrote_is_asked_about(amount: Any) -> None:
     async with desk() as k:
         process = await fooled(k)

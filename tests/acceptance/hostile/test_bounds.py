@@ -59,7 +59,7 @@ SPENT = [
     Case("by a stranger, one account", (draw(60), draw(41, who="ann")), policy=LIMITS),
     Case("by a fork", (("eve", "proc.fork", {"grant": ["bank.*"]}, "kid"), ("eve", "bank.pay", {"to": "x"}), ("kid", "bank.pay", {"to": "x"})), policy=LIMITS),
     Case("by a fork after a crash", (("eve", "proc.fork", {"grant": ["bank.*"]}, "kid"), ("eve", "bank.pay", {"to": "x"}), ("", "@crash"), ("kid", "bank.pay", {"to": "x"})), policy=LIMITS),
-    Case("by a child that outlives its parent", (WORKER, KID, ("eve", "bank.pay", {"to": "x"}), ("", "@exit", {"who": "eve", "value": None}), ("kid", "bank.pay", {"to": "x"})), policy=LIMITS),
+    Case("by a child that outlives its parent", (WORKER, KID, ("eve", "bank.pay", {"to": "x"}), ("", "@exit", {"who": "eve", "value": None}), ("", "@grant", {"who": "kid", "text": "bank.pay"}), ("kid", "bank.pay", {"to": "x"})), policy=LIMITS),
     Case("new layer", (SEND, ("eve", "policy.update", {"text": 'restrict "own" version 1\nlimit bank.send 9 per process\n'}), SEND), policy=LIMITS),
     Case("layer of a child", (WORKER, ("eve", "bank.pay", {"to": "x"}), ("eve", "proc.spawn", {"image": "worker:1", "grant": ["bank.*"], "policy": LIMITS}, "kid"),
          ("kid", "bank.pay", {"to": "x"})), policy=LIMITS),
@@ -97,8 +97,8 @@ WIDER = [
     for text, code in (
         ("bank.draw acct/8 when amount <= 1 uses 1", "denied.capability"), ("bank.draw acct/** when amount <= 1 uses 1", "denied.capability"), ("bank.draw acct/7/x when amount <= 1 uses 1", "denied.capability"),
         ("bank.draw acct/7 when amount <= 1 uses 3", "denied.capability"), ("bank.draw acct/7 when amount <= 1", "denied.capability"), ("bank.* acct/7 uses 1", "denied.capability"), ("*", "denied.capability"),
-        ("bank.pay", "denied.capability"), ("bank.draw acct/7 when amout <= 1 uses 1", "invalid.policy"), ("bank.nothing", "invalid.op"), ("bank.draw acct/7 uses -1", "invalid.policy"),
-        ("bank.draw acct/7 uses 99999999999999999999", "invalid.policy"), ("", "invalid.policy"), ("bank.draw acct/7 for 0s uses 1", "invalid.policy"), ("bank.draw\nbank.pay", "invalid.policy"),
+        ("bank.pay", "denied.capability"), ("bank.draw acct/7 when amout <= 1 uses 1", "invalid.argument"), ("bank.nothing", "invalid.argument"), ("bank.draw acct/7 uses -1", "invalid.argument"),
+        ("bank.draw acct/7 uses 99999999999999999999", "denied.capability"), ("", "invalid.argument"), ("bank.draw acct/7 for 0s uses 1", "invalid.argument"), ("bank.draw\nbank.pay", "denied.capability"),
     )
     for how in (derive, spawned)
 ]  # fmt: skip

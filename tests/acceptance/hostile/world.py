@@ -179,22 +179,22 @@ def devices(done: list[tuple[Any, ...]]) -> dict[str, agentos.Device]:
     """Return a bank, a mailbox, a web and a shell, whose effects are entered in `done`."""
     bank, mail, web, shell = (agentos.Device(name) for name in ("bank", "mail", "web", "sh"))
 
-    @bank.op
+    @bank.op(trusted="*")
     def send(note: str) -> str:
         done.append(("send", note))
         return "sent"
 
-    @bank.op(sinks=("to", "amount"))
+    @bank.op(sinks=("to", "amount"), trusted="*")
     def pay(to: str, amount: Decimal = Decimal(70)) -> str:
         done.append(("pay", to, amount))
         return "paid"
 
-    @bank.op(sinks=("to", "amount"))
+    @bank.op(sinks=("to", "amount"), trusted="*")
     def wire(to: str, amount: Decimal = Decimal(70)) -> str:
         done.append(("wire", to, amount))
         return "wired"
 
-    @bank.op(sinks=("to",))
+    @bank.op(sinks=("to",), trusted="*")
     def many(to: list[str], note: str = "") -> str:
         done.append(("many", *to))
         return "paid"
@@ -203,12 +203,12 @@ def devices(done: list[tuple[Any, ...]]) -> dict[str, agentos.Device]:
     def iban() -> str:
         return "OWN-1"
 
-    @bank.op(resource="acct/{account}", sinks=("amount",))
+    @bank.op(resource="acct/{account}", sinks=("amount",), trusted="*")
     def draw(account: str, amount: Decimal = Decimal(1)) -> str:
         done.append(("draw", account, amount))
         return "drawn"
 
-    @bank.op
+    @bank.op(trusted="*")
     def tip(whom: str | int | float | list[int] | None) -> str:
         done.append(("tip", whom))
         return "tipped"

@@ -83,7 +83,13 @@ async def test_an_offer_covers_its_call_and_no_other_value(desk: Desk, op: str) 
         offer = desk.offer(op, **{name: value})
         assert desk.covers(offer, op, **{name: value}), value
         covered = [other for other in values if desk.covers(offer, op, **{name: other})]
-        assert all(other == value and isinstance(other, bool) == isinstance(value, bool) for other in covered), (value, covered)
+        assert all(exact(other) == exact(value) for other in covered), (value, covered)
+
+
+def exact(value: Any) -> Any:
+    """A number by the value that is written: 0.1 is the decimal 0.10, and a truth value is no number."""
+    is_number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
+    return ("number", Decimal(str(value))) if is_number else (type(value), value)
 
 
 async def test_flags_and_choices_are_pinned_and_what_is_left_open_is_named(desk: Desk) -> None:

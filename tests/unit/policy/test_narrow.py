@@ -48,6 +48,15 @@ def wider(old: str | None, new: str | None) -> Witness:
 
 
 NARROWER = [
+    ("allow exec.run when overlay == true any *", "allow exec.run when overlay == true and net == false any *"),
+    (
+        'deny net.fetch when dest_ip in_cidr "10.0.0.0/9" allow net.fetch any *',
+        'deny net.fetch when dest_ip in_cidr "10.0.0.0/8" allow net.fetch any *',
+    ),
+    ("allow msg.send when value.amount <= 5 any *", 'allow msg.send when value.amount <= 4 and value.to == "x" any *'),
+    ("allow msg.send when channel.links < 2 any *", "allow msg.send when channel.links == 0 any *"),
+    ('allow proc.spawn when every grant like "fs.*" any *', 'allow proc.spawn when every grant in ["fs.read"] any *'),
+    ("allow obj.put when value == 1 or value == true any *", "allow obj.put when value == true any *"),
     ('allow fs.read "/src/**"', 'allow fs.read "/src/a/**"'),
     ('allow fs.read "/src/**"', ""),
     ("allow fs.read", "ask fs.read"),
@@ -87,6 +96,17 @@ def test_narrower_is_proved_for(old: str, new: str) -> None:
 
 
 WIDER = [
+    ("allow exec.run when overlay == true any *", "allow exec.run any *"),
+    (
+        'deny net.fetch when dest_ip in_cidr "10.0.0.0/8" allow net.fetch any *',
+        'deny net.fetch when dest_ip in_cidr "10.0.0.0/9" allow net.fetch any *',
+    ),
+    ("allow msg.send when value.amount <= 5 any *", "allow msg.send when value.amount <= 5 or value.amount is absent any *"),
+    ("allow msg.send when channel.links < 2 any *", "allow msg.send when channel.links <= 2 any *"),
+    ("allow msg.send when channel.length < 9 any *", "allow msg.send when channel.length < 99 any *"),
+    ('allow proc.spawn when every grant == "a" any *', 'allow proc.spawn when some grant == "a" any *'),
+    ('allow proc.spawn when every grant == "a" any *', 'allow proc.spawn when every grant in ["a", "b"] any *'),
+    ("allow net.fetch when port == 443 any *", "allow net.fetch when port in [443, 80] any *"),
     ("allow fs.read when path matches /\\/alice/", "allow fs.read when path matches /\\/evil/"),
     ("allow msg.send when channel matches /alice/ any *", "allow msg.send when channel matches /evil/ any *"),
     ("allow msg.send when channel matches /alice/ any *", "allow msg.send when channel matches /alice.*/ any *"),
@@ -241,6 +261,12 @@ def test_the_witness_tells_a_person_the_whole_call() -> None:
     assert "deny before, allow after" in found
     for words in ("comes from human", "secret", "after(fs.read) is true"):
         assert words in found
+
+
+def test_a_witness_holds_nothing_that_a_terminal_would_obey() -> None:
+    found = wider(POLICY, POLICY + 'allow msg.send when channel == "\x1b[2J" any *')
+    assert found.args["channel"] == "\x1b[2J"
+    assert found.text().isprintable()
 
 
 def test_diff_names_each_op_that_differs_in_both_directions() -> None:
