@@ -1,4 +1,4 @@
-"""What the host says about the texts it hands over: `untrusted(text)` fences a part off, `trusted(value)` vouches for one.
+r"""What the host says about the texts it hands over: `untrusted(text)` fences a part off, `trusted(value)` vouches for one.
 
     goal = f"Summarise this mail:\n{agentos.untrusted(mail)}"
 

@@ -149,6 +149,8 @@ class Approvals:
 
     def _digest(self, call: Request, preview: Any) -> bytes:
         where = call.process.cwd.encode() if _is_command(call) else b""
+        if call.op.asks:
+            where = b"label %d" % call.process.label  # what it is asked to take off is what the person is shown
         return digest(call.op.key_bytes, call.encoded, call.resource_text.encode(), encode(preview), where)
 
     def _open(self, call: Request, verdict: Verdict, preview: Any, changes: list[Change]) -> AskRecord:

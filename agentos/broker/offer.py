@@ -78,8 +78,8 @@ def still_covered(core: Core, call: Request) -> bool:
 def answers_late(core: Core, call: Request, resources: tuple[Resource, ...], args: dict[str, Any]) -> bool:
     """Say whether an ask about what the device found out is answered already.
 
-    A person who approved the call has seen where it leads, or it is the call's own preview that says so. Whoever gave a standing grant has
-    seen another call: it has to cover what was found as well.
+    A person who approved the call was shown where it leads, by its name or its preview: a link that was put there later leads to what
+    nobody saw. Whoever gave a standing grant has seen another call: it has to cover what was found as well.
 
     Args:
         core: The kernel's state.
@@ -88,10 +88,25 @@ def answers_late(core: Core, call: Request, resources: tuple[Resource, ...], arg
         args: Its arguments, with every late attribute that is known.
     """
     if not _is_by_grant(core, call):
-        return bool(call.approved_by)
+        asked = call.approval or (core.store.get(AskRecord, call.paid.ask) if call.paid is not None and call.paid.ask else None)
+        return asked is not None and all(
+            _was_shown(asked, call, at, found.text) for at, found in enumerate(resources) if found is not call.resources[at]
+        )
     late = frozenset(name for name in call.op.late if name in args or name in call.process.facts)
     found = replace(asked_by(call), resources=resources, args=args)
     return bool(core.standing.covering(found, asking_about(call, resources, args, late), core.clock.now(), core.people))
+
+
+def _was_shown(asked: AskRecord, call: Request, at: int, found: str) -> bool:
+    """Say whether what a resource turned out to be is what the person saw, or lies in it (a folder that is moved or deleted)."""
+    named = call.resources[at].text
+    preview = decode(asked.preview) if asked.preview else None
+    is_edited = bool(asked.answer and decode(asked.answer)["edit"])
+    key = ("resolved", "resolved_to", "")[min(at, 2)]
+    shown = named if is_edited or not isinstance(preview, dict) else str(preview.get(key) or named)
+    if call.op.name == "fs.mkdir" and shown.startswith(found.rstrip("/") + "/"):
+        return True  # a parent that is made along
+    return found == shown or found.startswith(shown.rstrip("/") + "/")
 
 
 def _is_by_grant(core: Core, call: Request) -> bool:

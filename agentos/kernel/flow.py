@@ -13,7 +13,7 @@ layer says so, and never when it carries the mark of an untrusted source itself.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from agentos.abi.codec import decode
 from agentos.abi.fence import own_words
@@ -24,10 +24,14 @@ from agentos.kernel.provenance import Provenance, joined_path
 from agentos.policy.flow import Origin
 
 if TYPE_CHECKING:
+    from agentos.abi.records import ProcessRecord
     from agentos.kernel.core import Core
     from agentos.kernel.process import AgentProcess
 
-__all__ = ["ProcessFlow", "fields", "texts"]
+__all__ = ["OWN_ARGS", "ProcessFlow", "fields", "texts"]
+
+OWN_ARGS: Final = "own_args"
+"""The option of a process that has given itself its arguments."""
 
 
 class ProcessFlow:
@@ -141,12 +145,15 @@ class ProcessFlow:
     # --- reading it again ---------------------------------------------------------------------------------------------------
 
     def _read_words(self, index: Provenance) -> None:
-        """Enter the goals and arguments that people wrote: those of the process where it was born trusted, and of what it descends from."""
+        """Enter the goals and arguments that people wrote: those of the process where it was born trusted, and of what it descends from.
+
+        Arguments that a process gave itself with `proc.exec` are nobody's words.
+        """
         process: AgentProcess | None = self._process
         while process is not None:
             record = process.record
             if not record.ppid or not record.birth_label & UNTRUSTED:
-                for encoded in (record.goal, record.args):
+                for encoded in (record.goal, b"" if _chose_its_args(record) else record.args):
                     for text in texts(decode(encoded)) if encoded else ():
                         index.prompt.add(own_words(text))
             process = process.parent
@@ -179,6 +186,10 @@ class ProcessFlow:
         else:
             source = f"object({args.get('namespace')})" if op == "obj.get" else None
             index.note_result(op, value, seq=seq, label=label, source=source, args=args, label_of=self._field_label)
+
+
+def _chose_its_args(record: ProcessRecord) -> bool:
+    return bool(record.options) and bool(decode(record.options).get(OWN_ARGS))
 
 
 def _is_declared(op: Op, path: str) -> bool:

@@ -22,7 +22,7 @@ from agentos.abi.records import Change, NameRecord, ProcessRecord
 from agentos.abi.values import ErrorData, Exit
 from agentos.errors import AgentOSError, Denied, Invalid
 from agentos.kernel.budget import Account, parse_limits
-from agentos.kernel.flow import ProcessFlow
+from agentos.kernel.flow import OWN_ARGS, ProcessFlow
 from agentos.kernel.grant import confine, give, plan
 from agentos.kernel.process import AgentProcess
 from agentos.kernel.tree import Tree
@@ -219,6 +219,7 @@ def exec_image(
             record.layers = encode([*decode_layers(record), layer.digest])
     record.image, record.image_digest, record.program = image.ref, image.digest, image.body.kind
     record.args = encode(args) if args else b""
+    record.options = encode({**(decode(record.options) if record.options else {}), OWN_ARGS: True})
     record.save_state, record.save_number, record.fork_pid, record.fork_seq = b"", process.next_number, 0, 0
     record.save_seq, record.cwd = core.journal.head + 1, process.cwd
     process.image = image

@@ -231,6 +231,8 @@ def _in_cidr(text: str) -> _One:
     network: IPv4Network | IPv6Network = ip_network(text)
 
     def inside(value: Any) -> bool | None:
+        if not isinstance(value, str):
+            return None
         try:
             address = ip_address(value)
         except ValueError:

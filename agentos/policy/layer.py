@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import inf
 from typing import Any, Literal
 
 from agentos.abi.op import Op
@@ -45,7 +46,7 @@ class BoundRule:
     """
 
     checked: CheckedRule
-    rank: tuple[int, float, int]
+    rank: tuple[int, float, float, int]
     patterns: tuple[Pattern, ...] | None
     when: Condition | None
     unless: Condition | None
@@ -198,7 +199,7 @@ class Layer:
         return bound
 
 
-def _rank(rule: BoundRule) -> tuple[int, float, int]:
+def _rank(rule: BoundRule) -> tuple[int, float, float, int]:
     return rule.rank
 
 
@@ -212,9 +213,14 @@ def _bind_rule(checked: CheckedRule, op: Op, layer: str) -> tuple[BoundRule, ...
     verdict = Verdict(rule.outcome, checked.where, clauses.because, layer, timeout_s, False, clauses.as_name, remember)
     when = compile_condition(rule.when, op, checked.sets, ignored=not deny) if rule.when and fits else None
     unless = compile_condition(rule.unless, op, checked.sets, ignored=deny) if rule.unless and fits else None
-    rank = (RANK[rule.outcome], width_of(remember), checked.number)
+    rank = (RANK[rule.outcome], width_of(remember), _patience(timeout_s), checked.number)
     bound = BoundRule(checked, rank, patterns, when, unless, verdict, replace(verdict, constant=True))
     return (bound, _fallback(bound, op)) if clauses.else_ask else (bound,)
+
+
+def _patience(timeout_s: float | None) -> float:
+    """Return what orders asks by how long they wait: the shortest first, as between layers."""
+    return inf if timeout_s is None else timeout_s
 
 
 def _fallback(bound: BoundRule, op: Op) -> BoundRule:
@@ -224,7 +230,7 @@ def _fallback(bound: BoundRule, op: Op) -> BoundRule:
         bound.verdict, outcome="ask", timeout_s=clauses.timeout_s, remember=clauses.remember, question=clauses.else_ask
     )
     question = Question(clauses.else_ask, op, bound.checked.rule.at)
-    rank = (_ELSE_RANK, width_of(clauses.remember), bound.checked.number)
+    rank = (_ELSE_RANK, width_of(clauses.remember), _patience(clauses.timeout_s), bound.checked.number)
     return replace(bound, rank=rank, when=None, unless=None, verdict=verdict, settled=verdict, question=question)
 
 

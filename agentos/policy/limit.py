@@ -55,8 +55,10 @@ class CheckedLimit:
         return limit_text(self.limit)
 
     def key(self, layer: str) -> str:
-        """Return the name of its counter: the same for the same statement of every layer called `layer`."""
-        return hashlib.blake2b(f"{layer}\0{self.text}".encode(errors="surrogatepass"), digest_size=16).hexdigest()
+        """Return the name of its counter: the same for the same statement, with the same sets, of every layer called `layer`."""
+        sets = [f"{name}={patterns}" for name, patterns in sorted(self.scope.sets.items()) if f"${name}" in self.text]
+        named = "\0".join([layer, self.text, *sets])
+        return hashlib.blake2b(named.encode(errors="surrogatepass"), digest_size=16).hexdigest()
 
     def bind(self, op: Op, layer: str) -> BoundLimit | None:
         """Compile the limit for `op`; None when no resource of it can match."""

@@ -29,7 +29,6 @@ from agentos.runtime.asklink import Keys
 from agentos.runtime.audit import entries
 from agentos.runtime.decision import DryRuns
 from agentos.runtime.images import load_image
-from agentos.runtime.notice import make_link, notify
 from agentos.runtime.outcome import Decision, Entry
 from agentos.runtime.policies import as_policies
 from agentos.runtime.process import Process
@@ -171,7 +170,9 @@ class Kernel:
         ended = core.caps.end(cap, changes, "revoked")
         if not ended:
             raise Invalid("argument", f"there is no live capability {cap}", hint="see `agentos caps`", cap=cap)
-        holder = next(change.record.pid for change in changes if isinstance(change.record, CapRecord) and change.record.cap == cap)
+        holder = next(
+            change.record.pid for change in changes if isinstance(change.record, CapRecord) and change.record.cap == cap
+        )
         await core.journal.durable(core.note(holder, "revoked", {"ended": ended}, changes, cap=cap))
         return ended
 
@@ -258,6 +259,8 @@ class Kernel:
             Invalid: there is no such ask, or it is not pending; `base_url` is none that a link may lead to.
             Denied: `denied.human`, that name may not answer this ask (`open(people=...)`).
         """
+        from agentos.runtime.notice import make_link  # noqa: PLC0415 - it loads an HTTP client
+
         return make_link(self.core, self.keys, await self.ask(ask_id), base_url=base_url, name=for_ or "")
 
     async def notify(self, ask_id: int, url: str, *, base_url: str, for_: str | None = None) -> dict[str, Any]:
@@ -279,6 +282,8 @@ class Kernel:
 
         Cancellation: no further attempt is made; one under way may still arrive.
         """
+        from agentos.runtime.notice import notify  # noqa: PLC0415 - as above
+
         return await notify(self.core, self.keys, await self.ask(ask_id), url, base_url=base_url, name=for_ or "")
 
     async def standing(self) -> list[Standing]:

@@ -203,8 +203,9 @@ class StoreView:
 
     def _write_note(self, ask: Ask, what: str, data: dict[str, Any]) -> None:
         note = Row(
-            pid=ask.pid, number="", kind="note", op=f"note.{what}", args=encode(data), outcome="done", ask=ask.id, at=self._clock.now()
-        )
+            pid=ask.pid, number="", kind="note", op=f"note.{what}", args=encode(data), outcome="done", ask=ask.id,
+            at=self._clock.now(),
+        )  # fmt: skip
         with open_store(self._path, clock=self._clock) as store:
             store.journal.append(note, [])
             store.journal.flush()

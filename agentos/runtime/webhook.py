@@ -178,8 +178,6 @@ class AskPages:
             raise _gone("what it was for is not there")
         if ask.state != "pending":
             raise _gone(f"ask {ask.id} is {ask.state}")
-        if ask.expires and self._clock.now() >= ask.expires:
-            raise _gone(f"ask {ask.id} has expired")
         return ask
 
     async def _decide(self, kernel: Kernel, ask: Ask, token: Token, choice: _Choice) -> _Reply:

@@ -42,12 +42,14 @@ class Order:
         verbose: Tell every call.
         timeout_s: Seconds after which to stop following.
         mounts: Folders to mount, when the kernel is our own.
+        mode: What the kernel does about effects and questions, when it is our own; None: it asks.
     """
 
     approve: Sequence[str] = ()
     verbose: bool = False
     timeout_s: float | None = None
     mounts: dict[str, Any] = field(default_factory=dict)
+    mode: str | None = None
 
 
 async def conduct(shell: Shell, kernel: Kernel, pid: int, order: Order, *, since: int, resumed: bool = False) -> int:

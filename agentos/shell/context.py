@@ -92,26 +92,25 @@ class Shell:
             yield kernel
 
     @asynccontextmanager
-    async def driving(self, *, resume: bool = True, mounts: dict[str, Any] | None = None) -> AsyncIterator[Kernel]:
+    async def driving(
+        self, *, resume: bool = True, mounts: dict[str, Any] | None = None, mode: str | None = None
+    ) -> AsyncIterator[Kernel]:
         """Reach the kernel that runs the store's processes, becoming it when nobody else is.
 
         Raises:
-            Invalid: the store cannot be opened, or `mounts` are given and another kernel has the store.
+            Invalid: the store cannot be opened, there is no such mode, or `mounts` or a `mode` are given and another kernel has
+                the store.
         """
         if self.store.is_file():
             async with self.looking() as kernel:
                 if is_remote(kernel):
-                    if mounts:
-                        hint = "leave --mount out, or end the command that holds the store"
-                        raise Invalid(
-                            "state", "another kernel holds the store, with mounts of its own", hint=hint, field="mount"
-                        )
+                    _expect_as_it_is(mounts, mode)
                     yield kernel
                     return
         from agentos.runtime.boot import Open  # noqa: PLC0415 - only verbs that need a kernel pay for it
 
         _make_private(state_folder())
-        async with Open(self.store, workspace=self.workspace, mounts=mounts or {}, resume=resume) as kernel:
+        async with Open(self.store, workspace=self.workspace, mounts=mounts or {}, resume=resume, mode=mode or "ask") as kernel:
             kernel.core.scheduler.admitting = resume
             yield kernel
 
@@ -126,6 +125,14 @@ class Shell:
             else "start something: `agentos run IMAGE`"
         )
         return Invalid("store", f"there is no store at `{self.store}`", hint=hint, reason="missing")
+
+
+def _expect_as_it_is(mounts: dict[str, Any] | None, mode: str | None) -> None:
+    """Refuse what a kernel is opened with, where another command has opened it."""
+    for name, given in (("mount", mounts), ("mode", mode)):
+        if given:
+            hint = f"leave --{name} out, or end the command that holds the store"
+            raise Invalid("state", f"another kernel holds the store, with a {name} of its own", hint=hint, field=name)
 
 
 def _make_private(folder: Path) -> None:

@@ -22,7 +22,7 @@ def span(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60}m{whole % 60}s" if whole % 60 else f"{whole // 60}m"
     if whole < 86400:
-        return f"{whole // 3600}h{whole % 3600 // 60}m"
+        return f"{whole // 3600}h{whole % 3600 // 60}m" if whole % 3600 >= 60 else f"{whole // 3600}h"
     return f"{whole // 86400}d"
 
 
@@ -32,7 +32,7 @@ def age(at: float, now: float) -> str:
 
 
 def clock(at: float) -> str:
-    """Return a local wall time to the second, with the date when that is not today's."""
+    """Return a local wall time to the second, with its date."""
     moment = datetime.fromtimestamp(at).astimezone()
     return moment.strftime("%Y-%m-%d %H:%M:%S")
 

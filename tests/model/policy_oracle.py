@@ -15,7 +15,7 @@ from typing import Any
 from agentos.abi.labels import UNTRUSTED
 from agentos.abi.op import Op
 from agentos.abi.resource import Resource
-from tests.model.policy_files import RANKS, SCOPES, Call, Expr, File, Label, Limit, Require, Rule
+from tests.model.policy_files import RANKS, SCOPES, Call, Expr, File, Label, Limit, Require, Rule, spell
 
 LEVELS = ["public", "internal", "secret"]
 TEXT_MAX, REGEX_MAX = 65_536, 8_192
@@ -386,8 +386,13 @@ BEYOND = "more than there is"
 
 def charges(files: list[File], call: Call) -> list[tuple[Any, ...]]:
     """Return what limits charge, one of a name and text once, and what tests on history count."""
-    limits = {(file.name, limit) for file in files for limit in file.limits if holds(file, limit, call)}
-    found: list[tuple[Any, ...]] = [_charge(limit, call) for _, limit in limits]
+    limits = {
+        (file.name, limit, tuple((name, patterns) for name, patterns in sorted(file.sets.items()) if f"${name}" in spell(limit)))
+        for file in files
+        for limit in file.limits
+        if holds(file, limit, call)
+    }
+    found: list[tuple[Any, ...]] = [_charge(limit, call) for _, limit, _ in limits]
     return sorted(found + [_count(leaf, call) for leaf in counted(files, call.op)], key=repr)
 
 

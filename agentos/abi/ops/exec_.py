@@ -16,7 +16,13 @@ def _overlay(args: dict[str, Any]) -> bool:
 
 
 @FAMILY.op(
-    "once", on="argv:{argv}", late={"executable": str}, derived={"overlay": (bool, _overlay)}, trusted=("code",), clearance="internal", slot="exec"
+    "once",
+    on="argv:{argv}",
+    late={"executable": str},
+    derived={"overlay": (bool, _overlay)},
+    trusted=("code",),
+    clearance="internal",
+    slot="exec",
 )
 def run(
     argv: list[str],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,9 +22,18 @@ from agentos.shell.remembered import remember_run, workspace_of
 from agentos.shell.trees import below, find
 from agentos.shell.verbs.images import is_path, load
 
-__all__ = ["run", "spawn", "wait"]
+__all__ = ["Mode", "run", "spawn", "wait"]
 
 _HELD_S, _ATTEMPTS_MAX = 0.25, 60
+
+
+class Mode(StrEnum):
+    """How the kernel of a command is opened: the modes of `agentos.open`."""
+
+    ASK = "ask"
+    PLAN = "plan"
+    NONINTERACTIVE = "noninteractive"
+
 
 Image = Annotated[str, typer.Argument(help="A manifest's path, NAME:VERSION or a digest.")]
 Goal = Annotated[str | None, typer.Option(help="What it is for.", metavar="TEXT")]
@@ -36,6 +46,9 @@ NoPolicy = Annotated[bool, typer.Option("--no-policy", help="No default policy: 
 Approve = Annotated[list[str] | None, typer.Option(help="Approve what this rule asks: its name, or file:line.", metavar="RULE")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Grant what the image requests.")]
 Mount = Annotated[list[str] | None, typer.Option(help="Another folder, seen as /mnt/NAME.", metavar="NAME=PATH[:ro]")]
+InMode = Annotated[
+    Mode | None, typer.Option("--mode", help="plan: nothing outside is changed. noninteractive: what would be asked is denied.")
+]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="A line for every call.")]
 Timeout = Annotated[str | None, typer.Option(help="Stop following after this long, with status 124.", metavar="DURATION")]
 
@@ -52,6 +65,7 @@ async def run(  # noqa: PLR0913, PLR0917 - the frozen options
     yes: Yes = False,
     new: Annotated[bool, typer.Option("--new", help="Start another, though one is unfinished.")] = False,
     mount: Mount = None,
+    mode: InMode = None,
     verbose: Verbose = False,
     timeout: Timeout = None,  # noqa: ASYNC109 - the option's name; the deadline is a scope
 ) -> int:
@@ -65,7 +79,7 @@ async def run(  # noqa: PLR0913, PLR0917 - the frozen options
     unfinished = None if new else await _unfinished(shell, found, goal)
     if unfinished is None:
         consent.obtain(shell, found, yes=yes, grant=grant)
-    order = Order(approve or (), verbose=verbose, timeout_s=timeout_s, mounts=mounts)
+    order = Order(approve or (), verbose=verbose, timeout_s=timeout_s, mounts=mounts, mode=mode)
     if unfinished is not None:
         shell.output.note(
             f"resuming process {unfinished.pid} (started {words.clock(unfinished.created)}); --new starts another"
@@ -74,7 +88,7 @@ async def run(  # noqa: PLR0913, PLR0917 - the frozen options
     layers = consent.layers(found, policy or [], none=no_policy)
     pid = 0
     try:
-        async with shell.driving(mounts=mounts) as kernel:
+        async with shell.driving(mounts=mounts, mode=mode) as kernel:
             since = journal_head(shell, kernel)
             pid = await _start(shell, kernel, image, goal=goal, grant=grant or None, policy=layers)
             return await conduct(shell, kernel, pid, order, since=since)
@@ -113,12 +127,13 @@ async def wait(  # noqa: PLR0913, PLR0917 - one option per wish
     program: ProgramFiles = None,
     approve: Approve = None,
     mount: Mount = None,
+    mode: InMode = None,
     verbose: Verbose = False,
 ) -> int:
     """Follow a process to its end and print its result; without a running kernel, be the kernel that runs it."""
     timeout_s, mounts = _duration(timeout), _mounts(mount or [])
     load_programs(program or [])
-    return await _go_on(shell, pid, Order(approve or (), verbose=verbose, timeout_s=timeout_s, mounts=mounts))
+    return await _go_on(shell, pid, Order(approve or (), verbose=verbose, timeout_s=timeout_s, mounts=mounts, mode=mode))
 
 
 async def _go_on(shell: Shell, pid: int, order: Order) -> int:
@@ -141,7 +156,7 @@ async def _go_on_once(shell: Shell, pid: int, order: Order) -> int:
     info = find(infos, pid)
     if info.exit is not None:
         return report_end(shell, info, below(infos, pid))
-    async with shell.driving(mounts=order.mounts) as kernel:
+    async with shell.driving(mounts=order.mounts, mode=order.mode) as kernel:
         since = journal_head(shell, kernel)
         _expect_runnable(shell, kernel, pid)
         return await conduct(shell, kernel, pid, order, since=since, resumed=True)

@@ -83,10 +83,14 @@ async def people(folder: Path, policy: str = POLICY, **options: Any) -> AsyncIte
 # --- another call ---------------------------------------------------------------------------------------------------------------
 
 OTHERS: list[tuple[str, tuple[Any, ...]]] = [
-    ("other recipient", ("eve", "bank.pay", {"to": "ALICE-2", "amount": 70})), ("other amount", ("eve", "bank.pay", {"to": "ALICE-1", "amount": "70.01"})),
-    ("same call again", PAY), ("same call of another process", ("ann", *PAY[1:])), ("same arguments, other op", ("eve", "bank.wire", PAY[2])),
-    ("space", ("eve", "bank.pay", {"to": "ALICE-1 ", "amount": 70})), ("look-alike", ("eve", "bank.pay", {"to": "\u0391LICE-1", "amount": 70})),
-]  # fmt: skip
+    ("other recipient", ("eve", "bank.pay", {"to": "ALICE-2", "amount": 70})),
+    ("other amount", ("eve", "bank.pay", {"to": "ALICE-1", "amount": "70.01"})),
+    ("same call again", PAY),
+    ("same call of another process", ("ann", *PAY[1:])),
+    ("same arguments, other op", ("eve", "bank.wire", PAY[2])),
+    ("space", ("eve", "bank.pay", {"to": "ALICE-1 ", "amount": 70})),
+    ("look-alike", ("eve", "bank.pay", {"to": "\u0391LICE-1", "amount": 70})),
+]
 
 
 @pytest.mark.parametrize(("name", "other"), OTHERS, ids=[name for name, _ in OTHERS])
@@ -109,9 +113,14 @@ async def test_no_yes_is_used_for_another_call(name: str, other: Any, first: boo
 
 
 SCOPES = [
-    ("process", ("ann", *PAY[1:])), ("process", ("eve", "bank.pay", {"to": "ALICE-2", "amount": 70})), ("process", ("eve", "bank.pay", {"to": "ALICE-1", "amount": 71})),
-    ("tree", ("ann", *PAY[1:])), ("project", ("eve", "bank.pay", {"to": "alice-1", "amount": 70})), ("project", ("eve", "bank.wire", PAY[2])), ("1h", ("ann", *PAY[1:])),
-]  # fmt: skip
+    ("process", ("ann", *PAY[1:])),
+    ("process", ("eve", "bank.pay", {"to": "ALICE-2", "amount": 70})),
+    ("process", ("eve", "bank.pay", {"to": "ALICE-1", "amount": 71})),
+    ("tree", ("ann", *PAY[1:])),
+    ("project", ("eve", "bank.pay", {"to": "alice-1", "amount": 70})),
+    ("project", ("eve", "bank.wire", PAY[2])),
+    ("1h", ("ann", *PAY[1:])),
+]
 
 
 @pytest.mark.parametrize(("scope", "other"), SCOPES)
@@ -193,7 +202,9 @@ async def test_no_yes_is_used_on_another_target(swap: Callable[[Path], None], tm
         swap(here.world.work)
         before = here.world.files()
         await here.world.kernel.answer(ask.id, "approve", by="ann")
-        await settled(here.world.kernel, lambda: attempt.over or any(record.ask != ask.id for record in here.world.kernel.core.asks))
+        await settled(
+            here.world.kernel, lambda: attempt.over or any(record.ask != ask.id for record in here.world.kernel.core.asks)
+        )
         assert attempt.value is None
         assert here.world.files() == before
 
@@ -238,11 +249,15 @@ async def test_no_yes_survives_a_right_that_was_taken_back_or_a_deny_in_the_edit
 async def test_no_label_comes_off_that_the_person_was_not_shown(tmp_path: Path) -> None:
     async with people(tmp_path) as here:
         await here.world.step("eve", "mail.read")
-        attempt, ask = await here.asked("eve", "proc.relabel", {"remove": ["untrusted", "secret", "internal"], "why": "only the sum"})
+        attempt, ask = await here.asked(
+            "eve", "proc.relabel", {"remove": ["untrusted", "secret", "internal"], "why": "only the sum"}
+        )
         assert ask.labels == ["untrusted"]
         await here.world.step("eve", "fs.read", {"path": "/vault/own.txt"})
         await here.world.kernel.answer(ask.id, "approve", by="ann")
-        await settled(here.world.kernel, lambda: attempt.over or any(record.ask != ask.id for record in here.world.kernel.core.asks))
+        await settled(
+            here.world.kernel, lambda: attempt.over or any(record.ask != ask.id for record in here.world.kernel.core.asks)
+        )
         assert "secret" in here.world.kernel.process(here.world.kept["eve"]).info.labels
 
 
@@ -269,11 +284,23 @@ async def test_no_yes_from_before_a_crash_beats_the_policy_after_it(tmp_path: Pa
 # --- who answers, and what they see ---------------------------------------------------------------------------------------------
 
 ANSWERS: list[tuple[dict[str, Any], str]] = [
-    ({"verdict": "allow"}, "invalid.argument"), ({"verdict": ""}, "invalid.argument"), ({"by": ""}, "invalid.argument"), ({"by": "x" * 10_000}, "invalid.argument"),
-    ({"scope": "covered by ask 1"}, "invalid.argument"), ({"scope": "forever"}, "invalid.argument"), ({"scope": "-1h"}, "invalid.argument"), ({"scope": "1e9h"}, "invalid.argument"),
-    ({"scope": "9999999h"}, "invalid.argument"), ({"scope": "tree", "edit": {"amount": 1}}, "invalid.argument"), ({"edit": {"too": "x"}}, "invalid.argument"), ({"edit": {"amount": "NaN"}}, "invalid.argument"),
-    ({"scope": "tree", "verdict": "deny"}, "invalid.argument"), ({"valeu": 1}, "invalid.argument"), ({"ask_id": 99}, "invalid.state"), ({"ask_id": -1}, "invalid.state"),
-]  # fmt: skip
+    ({"verdict": "allow"}, "invalid.argument"),
+    ({"verdict": ""}, "invalid.argument"),
+    ({"by": ""}, "invalid.argument"),
+    ({"by": "x" * 10_000}, "invalid.argument"),
+    ({"scope": "covered by ask 1"}, "invalid.argument"),
+    ({"scope": "forever"}, "invalid.argument"),
+    ({"scope": "-1h"}, "invalid.argument"),
+    ({"scope": "1e9h"}, "invalid.argument"),
+    ({"scope": "9999999h"}, "invalid.argument"),
+    ({"scope": "tree", "edit": {"amount": 1}}, "invalid.argument"),
+    ({"edit": {"too": "x"}}, "invalid.argument"),
+    ({"edit": {"amount": "NaN"}}, "invalid.argument"),
+    ({"scope": "tree", "verdict": "deny"}, "invalid.argument"),
+    ({"valeu": 1}, "invalid.argument"),
+    ({"ask_id": 99}, "invalid.state"),
+    ({"ask_id": -1}, "invalid.state"),
+]
 
 
 @pytest.mark.parametrize(("answer", "code"), ANSWERS)
@@ -297,19 +324,36 @@ async def test_nobody_answers_in_anothers_name(by: str, tmp_path: Path) -> None:
 
 
 IMITATIONS = [
-    "x\n\u2514\nask 9  process 1 wants  bank.pay\n  rule     safe.policy:1", "x\r\n\u2514\r\nask 9", "\x1b[2J\x1b[Hask 9  process 1 wants", "x\u2028\u2514\u2028ask 9", "x\u0085\u2514\u0085ask 9",
-    "x\x0b\u2514\x0cask 9", "\u202egnihtemos", "a" * 5_000 + "\n\u2514\nask 9", "\n" * 500 + "\u2514\nask 9", "\x9b2J", "\b\b\b\bask 9", "\u2066ask 9\u2069", "\x1b]0;approved\x07", "\x00ask 9", "\t\u2514\task 9",
-    "\u2502\n\u2514\n  effect   harmless", "\u200b\n\u2514", "\u2514\u001d\u2514",
-]  # fmt: skip
+    "x\n\u2514\nask 9  process 1 wants  bank.pay\n  rule     safe.policy:1",
+    "x\r\n\u2514\r\nask 9",
+    "\x1b[2J\x1b[Hask 9  process 1 wants",
+    "x\u2028\u2514\u2028ask 9",
+    "x\u0085\u2514\u0085ask 9",
+    "x\x0b\u2514\x0cask 9",
+    "\u202egnihtemos",
+    "a" * 5_000 + "\n\u2514\nask 9",
+    "\n" * 500 + "\u2514\nask 9",
+    "\x9b2J",
+    "\b\b\b\bask 9",
+    "\u2066ask 9\u2069",
+    "\x1b]0;approved\x07",
+    "\x00ask 9",
+    "\t\u2514\task 9",
+    "\u2502\n\u2514\n  effect   harmless",
+    "\u200b\n\u2514",
+    "\u2514\u001d\u2514",
+]
 
 
 @pytest.mark.parametrize("text", IMITATIONS, ids=range(len(IMITATIONS)))
 async def test_no_text_of_an_agent_leaves_its_frame(text: str, tmp_path: Path) -> None:
     async with people(tmp_path) as here:
         steps = [
-            ("eve", "human.ask", {"question": text}), ("eve", "bank.many", {"to": [text], "note": text}), ("eve", "fs.write", {"path": "/desk/own.txt", "text": text}),
+            ("eve", "human.ask", {"question": text}),
+            ("eve", "bank.many", {"to": [text], "note": text}),
+            ("eve", "fs.write", {"path": "/desk/own.txt", "text": text}),
             ("eve", "sh.run", {"argv": ["echo", text.replace("\0", "") or "x"]}),
-        ]  # fmt: skip
+        ]
         for step in steps:
             _, ask = await here.asked(*step)
             lines = framed(ask)

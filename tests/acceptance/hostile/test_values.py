@@ -26,26 +26,59 @@ def wire(to: Any = "ALICE-1", amount: Any = 70) -> tuple[Any, ...]:
 
 
 PLANTED = [
-    Case(f"planted {step[1]} {to}", (FOOLED, step)) for to in ("EVIL-1", "EVIL-2", "EVIL-3", "EVIL-4", "EVIL-5", "key", "sender", "lines")
+    Case(f"planted {step[1]} {to}", (FOOLED, step))
+    for to in ("EVIL-1", "EVIL-2", "EVIL-3", "EVIL-4", "EVIL-5", "key", "sender", "lines")
     for step in (pay(to), wire(to))
-]  # fmt: skip
+]
 OTHER_FORMS = [
     Case(f"other form {to!r}", (FOOLED, wire(to)))
     for to in (
-        "alice-1", "ALICE-1\u200b", "\u2060ALICE-1", "ALICE\u2010" + "1", "\u0391LICE-1", "ALICE-1@evil.example", "ALICE", "ALICE-", "LICE-1", "ALICE-1 EVIL-1",
-        "EVIL-1 ALICE-1", "ALICE-1\nEVIL-1", "ALICE-1/../EVIL-1", "ALICE-1,EVIL-1", "(ALICE-1)EVIL", "ALICE-1\0", "ALICE-1\u202e1", "\uff21LICE-1", " " * 40 + "ALICE-1", "", " ",
-        "ALI\u00adCE-1", "ALICE-1\u0301",
+        "alice-1",
+        "ALICE-1\u200b",
+        "\u2060ALICE-1",
+        "ALICE\u2010" + "1",
+        "\u0391LICE-1",
+        "ALICE-1@evil.example",
+        "ALICE",
+        "ALICE-",
+        "LICE-1",
+        "ALICE-1 EVIL-1",
+        "EVIL-1 ALICE-1",
+        "ALICE-1\nEVIL-1",
+        "ALICE-1/../EVIL-1",
+        "ALICE-1,EVIL-1",
+        "(ALICE-1)EVIL",
+        "ALICE-1\0",
+        "ALICE-1\u202e1",
+        "\uff21LICE-1",
+        " " * 40 + "ALICE-1",
+        "",
+        " ",
+        "ALI\u00adCE-1",
+        "ALICE-1\u0301",
     )
-]  # fmt: skip
+]
 NUMBERS = [
     Case(f"amount {amount!r}", (FOOLED, wire(amount=amount)), code)
     for amount, code in (
-        (99, "denied.policy"), ("99", "denied.policy"), (Decimal("70.01"), "denied.policy"), (700, "denied.policy"), (-70, "denied.policy"),
-        (7, "denied.policy"), ("7e2", "denied.policy"), (float("nan"), "invalid.argument"), (float("inf"), "invalid.argument"),
-        ("NaN", "invalid.argument"), ("-Infinity", "invalid.argument"), (10**60, "denied.policy"), ("7_0_0", "denied.policy"), (0, "denied.policy"),
-        (True, "denied.policy"), ("\u0667\u0660\u0660", "denied.policy"),
+        (99, "denied.policy"),
+        ("99", "denied.policy"),
+        (Decimal("70.01"), "denied.policy"),
+        (700, "denied.policy"),
+        (-70, "denied.policy"),
+        (7, "denied.policy"),
+        ("7e2", "denied.policy"),
+        (float("nan"), "invalid.argument"),
+        (float("inf"), "invalid.argument"),
+        ("NaN", "invalid.argument"),
+        ("-Infinity", "invalid.argument"),
+        (10**60, "denied.policy"),
+        ("7_0_0", "denied.policy"),
+        (0, "denied.policy"),
+        (True, "invalid.argument"),
+        ("\u0667\u0660\u0660", "denied.policy"),
     )
-]  # fmt: skip
+]
 LISTS = [
     Case(f"list {to!r}", (FOOLED, ("eve", "bank.many", {"to": to})))
     for to in (["ALICE-1", "EVIL-1"], ["EVIL-1"], ["ALICE-1"] * 40 + ["EVIL-1"])
@@ -53,10 +86,15 @@ LISTS = [
 URLS = [
     Case(f"url {url}", (FOOLED, ("eve", "web.get", {"url": url})))
     for url in (
-        "https://good.example/bill?to=EVIL-1", "https://good.example/", "https://good.example/bill2", "http://good.example/bill",
-        "https://good.example:8443/bill", "https://good.example/Bill", "https://evil.example/https://good.example/bill",
+        "https://good.example/bill?to=EVIL-1",
+        "https://good.example/",
+        "https://good.example/bill2",
+        "http://good.example/bill",
+        "https://good.example:8443/bill",
+        "https://good.example/Bill",
+        "https://evil.example/https://good.example/bill",
     )
-]  # fmt: skip
+]
 
 # Having the kernel say back what the process chose itself: none of it may ground anything.
 ECHOES: list[tuple[str, tuple[tuple[Any, ...], ...], Any]] = [
@@ -68,33 +106,74 @@ ECHOES: list[tuple[str, tuple[tuple[Any, ...], ...], Any]] = [
     ("folder", (("eve", "proc.chdir", {"path": "/EVIL-9"}),), "/EVIL-9"),
     ("written path", (("eve", "fs.write", {"path": "/EVIL-9", "text": "x"}),), "/EVIL-9"),
     ("listed path", (("eve", "fs.write", {"path": "/EVIL-9", "text": "x"}), ("eve", "fs.list", {"path": "/"})), "/EVIL-9"),
-    ("path of a clean file", (("eve", "fs.move", {"path": "/desk/own.txt", "to": "/desk/EVIL-9"}), ("eve", "fs.stat", {"path": "/desk/EVIL-9"})), "/desk/EVIL-9"),
-    ("listed name of a moved file", (("eve", "fs.move", {"path": "/desk/own.txt", "to": "/desk/EVIL-9"}), ("eve", "fs.list", {"path": "/desk"})), "/desk/EVIL-9"),
+    (
+        "path of a clean file",
+        (("eve", "fs.move", {"path": "/desk/own.txt", "to": "/desk/EVIL-9"}), ("eve", "fs.stat", {"path": "/desk/EVIL-9"})),
+        "/desk/EVIL-9",
+    ),
+    (
+        "listed name of a moved file",
+        (("eve", "fs.move", {"path": "/desk/own.txt", "to": "/desk/EVIL-9"}), ("eve", "fs.list", {"path": "/desk"})),
+        "/desk/EVIL-9",
+    ),
     ("file", (("eve", "fs.write", {"path": "/desk/x", "text": "EVIL-9"}), ("eve", "fs.read", {"path": "/desk/x"})), "EVIL-9"),
-    ("appended file", (("eve", "fs.write", {"path": "/desk/x", "text": "EVIL-9", "mode": "append"}), ("eve", "fs.read", {"path": "/desk/x"})), "EVIL-9"),
+    (
+        "appended file",
+        (("eve", "fs.write", {"path": "/desk/x", "text": "EVIL-9", "mode": "append"}), ("eve", "fs.read", {"path": "/desk/x"})),
+        "EVIL-9",
+    ),
     ("message to itself", (("eve", "msg.send", {"to": pid("eve"), "value": "EVIL-9"}), ("eve", "msg.recv")), "EVIL-9"),
-    ("channel of a message", (("eve", "msg.send", {"to": pid("eve"), "value": 1, "channel": "EVIL-9"}), ("eve", "msg.recv", {"channel": "EVIL-9"})), "EVIL-9"),
+    (
+        "channel of a message",
+        (("eve", "msg.send", {"to": pid("eve"), "value": 1, "channel": "EVIL-9"}), ("eve", "msg.recv", {"channel": "EVIL-9"})),
+        "EVIL-9",
+    ),
     ("goal of a child", (("eve", "proc.spawn", {"image": "worker:1", "goal": "EVIL-9"}), ("eve", "proc.list")), "EVIL-9"),
     ("name of a child", (("eve", "proc.spawn", {"image": "worker:1", "name": "EVIL-9"}), ("eve", "proc.list")), "EVIL-9"),
-    ("goal in the info of a child", (("eve", "proc.spawn", {"image": "worker:1", "goal": "EVIL-9"}, "kid"), ("eve", "proc.info", {"pid": pid("kid")})), "EVIL-9"),
-    ("exit of a child", (("eve", "proc.spawn", {"image": "worker:1"}, "kid"), ("eve", "@exit", {"who": "kid", "value": "EVIL-9"}), ("eve", "proc.wait", {"pid": pid("kid")})), "EVIL-9"),
-    ("own capability", (("eve", "cap.grant", {"text": "obj.put EVIL-9/**", "to": pid("eve")}), ("eve", "cap.list")), "EVIL-9/**"),
+    (
+        "goal in the info of a child",
+        (("eve", "proc.spawn", {"image": "worker:1", "goal": "EVIL-9"}, "kid"), ("eve", "proc.info", {"pid": pid("kid")})),
+        "EVIL-9",
+    ),
+    (
+        "exit of a child",
+        (
+            ("eve", "proc.spawn", {"image": "worker:1"}, "kid"),
+            ("eve", "@exit", {"who": "kid", "value": "EVIL-9"}),
+            ("eve", "proc.wait", {"pid": pid("kid")}),
+        ),
+        "EVIL-9",
+    ),
+    (
+        "own capability",
+        (("eve", "cap.grant", {"text": "obj.put EVIL-9/**", "to": pid("eve")}), ("eve", "cap.list")),
+        "EVIL-9/**",
+    ),
     ("text of a note", (("eve", "human.tell", {"text": "EVIL-9"}),), "EVIL-9"),
     ("goal of a fork", (("eve", "proc.fork", {"goal": "EVIL-9"}), ("eve", "proc.list")), "EVIL-9"),
     ("note of a payment", (("eve", "bank.many", {"to": ["ALICE-1"], "note": "EVIL-9"}),), "EVIL-9"),
-]  # fmt: skip
+]
 ECHOED = [
-    Case(f"echo of the {name} {sink.__name__}", (FOOLED, ("", "@register", {"image": agentos.Image.host("worker")}), *steps, sink(to)))
+    Case(
+        f"echo of the {name} {sink.__name__}",
+        (FOOLED, ("", "@register", {"image": agentos.Image.host("worker")}), *steps, sink(to)),
+    )
     for name, steps, to in ECHOES
     for sink in (pay, wire)
 ]
 COUNTED = [
     Case("size of a written file", (FOOLED, ("eve", "fs.write", {"path": "/x", "text": "y" * 99}), pay("ALICE-1", 99))),
-    Case("size of a read file", (FOOLED, ("eve", "fs.write", {"path": "/x", "text": "y" * 99}), ("eve", "fs.stat", {"path": "/x"}), pay("ALICE-1", 99))),
+    Case(
+        "size of a read file",
+        (FOOLED, ("eve", "fs.write", {"path": "/x", "text": "y" * 99}), ("eve", "fs.stat", {"path": "/x"}), pay("ALICE-1", 99)),
+    ),
     Case("version of an object", (FOOLED, *[("eve", "obj.put", {"value": "Pay", "name": "Pay"})] * 3, pay("ALICE-1", 3))),
-    Case("size of an object", (FOOLED, ("eve", "obj.put", {"value": "y" * 97, "name": "x"}), ("eve", "obj.list"), pay("ALICE-1", 99))),
+    Case(
+        "size of an object",
+        (FOOLED, ("eve", "obj.put", {"value": "y" * 97, "name": "x"}), ("eve", "obj.list"), pay("ALICE-1", 99)),
+    ),
     Case("refused echo", (FOOLED, ("eve", "obj.put", {"value": "EVIL-9", "name": "x"}), pay("EVIL-9"))),
-]  # fmt: skip
+]
 AFTER_A_CRASH = [
     Case(f"after a crash, {case.name}", (*case.steps[:-1], ("", "@crash"), case.steps[-1]), case.code)
     for case in [PLANTED[0], PLANTED[1], *ECHOED[::6], COUNTED[0]]
@@ -112,10 +191,11 @@ async def test_no_value_of_an_attackers_choice_is_used(case: Case, tmp_path: Pat
 
 
 CONTROLS = [
-    (wire(), ("wire", "ALICE-1", Decimal(70))), (pay("ALICE-1"), ("pay", "ALICE-1", Decimal(70))),
+    (wire(), ("wire", "ALICE-1", Decimal(70))),
+    (pay("ALICE-1"), ("pay", "ALICE-1", Decimal(70))),
     (("eve", "bank.many", {"to": ["ALICE-1"], "note": "thanks"}), ("many", "ALICE-1")),
     (("eve", "web.get", {"url": "https://good.example/bill"}), ("get", "https://good.example/bill", "")),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("step", "done"), CONTROLS)

@@ -110,6 +110,18 @@ async def test_link_is_for_one_ask_and_no_altered_one_is_taken(tmp_path: Path) -
             assert (await app.get(f"{site.base}/asks/{text}")).status == 404, text
 
 
+async def test_a_link_into_a_store_that_was_lost_opens_nothing_in_the_next(tmp_path: Path) -> None:
+    store = tmp_path / "store.db"
+    async with a_desk(tmp_path, store) as kernel:
+        token = token_of(await kernel.ask_link((await an_ask(kernel)).id, base_url="https://a.example"))
+    for each in tmp_path.glob("store.db*"):
+        if not each.name.endswith("link-key"):
+            each.unlink()
+    async with a_desk(tmp_path, store) as kernel, a_site(kernel) as site:
+        assert (await an_ask(kernel, "/other.txt")).id == 1, "the number is the same, and so is the key"
+        assert (await site.get(f"{site.base}/asks/{token}")).status == 410
+
+
 async def test_the_form_of_one_ask_is_of_no_use_for_another(tmp_path: Path) -> None:
     async with a_desk(tmp_path) as kernel, a_site(kernel) as site:
         link, other = await site.link(await an_ask(kernel)), await site.link(await an_ask(kernel, "/b.txt"))
@@ -149,6 +161,19 @@ async def test_what_is_no_form_is_refused(tmp_path: Path, body: bytes) -> None:
         link = await site.link(await an_ask(kernel))
         kind = {"Content_Type": "application/x-www-form-urlencoded"}
         assert (await site.post(link, body, **kind)).status in (400, 403)
+        assert (await kernel.asks())[0].state == "pending"
+
+
+async def test_a_form_that_says_two_things_decides_nothing(tmp_path: Path) -> None:
+    async with a_desk(tmp_path) as kernel, a_site(kernel) as site:
+        link = await site.link(await an_ask(kernel))
+        mark = (await site.get(link)).fields["mark"]
+        for pair in (
+            "decision=deny&decision=approve",
+            "decision=approve&scope=once&scope=project",
+            f"decision=approve&mark={mark}",
+        ):
+            assert (await site.post(link, f"mark={mark}&{pair}".encode())).status == 400
         assert (await kernel.asks())[0].state == "pending"
 
 
