@@ -112,6 +112,7 @@ class Op:
             raise Invalid("op", f"`{name}`: `{clearance}` is no level", hint=f"use one of {', '.join(LEVELS)}", field=name)
         self.clearance = LEVELS.index(clearance) if clearance else None
         self.slot = slot
+        self.spelled = tuple(field for template in resources if template.kind in ("path", "url") for field in template.fields)
         self.key_bytes = name.encode()
         self.inside = effect.inside
         self._signature = signature

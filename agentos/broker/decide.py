@@ -20,7 +20,8 @@ from typing import Any, Final
 from agentos.abi.limits import DECISION_CACHE_MAX
 from agentos.abi.op import Effect
 from agentos.abi.resource import Resource, canonical_url
-from agentos.broker.labels import check_clearance, touch
+from agentos.broker.files import touch
+from agentos.broker.labels import check_clearance
 from agentos.broker.obligation import check_obligations
 from agentos.broker.offer import answers_late
 from agentos.broker.request import Request
@@ -60,8 +61,9 @@ class Decisions:
             raise Denied(
                 "policy", f"`{op.name}` has an effect outside, and this kernel only plans", rule="mode:plan", op=op.name
             )
-        flow: ProcessFlow = process.facts["flow"]
-        flow.given, flow.vouched = call.given, call.vouched
+        if process.stack.uses_provenance:
+            flow: ProcessFlow = process.facts["flow"]
+            flow.given, flow.vouched = call.given, call.vouched
         verdict = call.verdict = self._verdict(process, call, own)
         if verdict is not None and verdict.outcome == "deny":
             raise denial(call, verdict)
@@ -95,6 +97,8 @@ class Decisions:
         if not process.stack.layers:
             return None
         verdict = self._remembered(process, call, own)
+        if not self.core.has_other_names:
+            return verdict
         return self._by_other_name(call, call.resources, call.args, verdict)
 
     def _remembered(self, process: AgentProcess, call: Request, own: bool) -> Verdict:

@@ -219,8 +219,9 @@ class Door:
             raise ProcessEnded
         if kept:
             return result
-        flow: ProcessFlow = process.facts["flow"]
-        flow.note_result(call.op, result, call.args, seq=process.last_seq, label=carried)
+        if process.stack.uses_provenance:
+            flow: ProcessFlow = process.facts["flow"]
+            flow.note_result(call.op, result, call.args, seq=process.last_seq, label=carried)
         return call.op.restore(result)
 
     def _encoded(self, call: Request, value: Any, changes: list[Change]) -> bytes:

@@ -21,8 +21,9 @@ from agentos.abi.permit import Permit
 from agentos.abi.probe import reached
 from agentos.abi.records import Change, Row
 from agentos.broker.door import Door, error_bytes, settle_quota
+from agentos.broker.files import before_effect, settle_files
 from agentos.broker.handle import put_behind_handle, wants_handle
-from agentos.broker.labels import before_effect, own_label, raise_label, result_label, settle_files
+from agentos.broker.labels import own_label, raise_label, result_label
 from agentos.broker.obligation import log_call
 from agentos.broker.request import Request
 from agentos.broker.secrets import resolved
@@ -168,7 +169,9 @@ class Effects:
         outcome = "unknown" if unknown else "denied" if isinstance(error, Denied) else "failed"
         changes: list[Change] = []
         settle_files(self._core, call, succeeded=False, changes=changes)
-        label = UNTRUSTED if call.op.untrusted else 0  # what an error says comes from outside, too: a device's, or a redirect's name
+        label = (
+            UNTRUSTED if call.op.untrusted else 0
+        )  # what an error says comes from outside, too: a device's, or a redirect's name
         self._append(call, intent, permit, outcome, code=error.code, result=error_bytes(error), changes=changes, label=label)
         error.seq = intent.seq
         return error

@@ -31,13 +31,11 @@ def is_handle(value: Any) -> bool:
 
 def wants_handle(call: Request, label: int, size_bytes: int) -> bool:
     """Say whether a result comes back as a handle: a policy requires it, or the image wants it for results of that kind."""
-    if call.op.name == "obj.get":
-        return False  # it is how the content behind a handle is read
-    if "label" in call.obligations:
+    wanted, required = call.process.image.handles, "label" in call.obligations
+    if (wanted == "never" and not required) or call.op.name == "obj.get":
+        return False  # `obj.get` is how the content behind a handle is read
+    if required:
         return True
-    wanted = call.process.image.handles
-    if wanted == "never":
-        return False
     return size_bytes > HANDLE_BYTES_MIN or (wanted == "untrusted" and bool(label & UNTRUSTED))
 
 

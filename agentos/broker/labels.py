@@ -1,9 +1,9 @@
 """Labels of calls: what may go out, what files and results carry.
 
     decide      a sink takes nothing stricter than its clearance                     `check_clearance`
-    ADMIT       what is about to be written carries the writer's label               `before_effect`
-    device      the real path, once it is known                                      `touch`
-    SETTLE      labels of what was read and of the result; the process's rises       `settle_labels`
+    SETTLE      the result has a label; the process's rises to it                    `result_label`, `raise_label`
+
+Files are `broker.files`.
 
 INVARIANT labels-join: a call's label is its process's, or, where a layer has values tracked, the join over its arguments; what it
 writes carries that label, and what it returns raises the process's.
@@ -24,16 +24,12 @@ from agentos.kernel.core import Core
 from agentos.kernel.flow import ProcessFlow, fields
 from agentos.kernel.process import AgentProcess
 
-__all__ = [
-    "before_effect", "call_label", "check_clearance", "endorsed", "own_label", "raise_label", "result_label", "settle_files", "touch",
-]  # fmt: skip
+__all__ = ["call_label", "check_clearance", "endorsed", "own_label", "raise_label", "result_label"]
 
-_WRITES: Final = frozenset({"fs.write", "fs.mkdir"})
 _SHOWS: Final = frozenset({
     "fs.read", "fs.list", "fs.stat", "obj.get", "obj.list", "msg.recv", "proc.wait", "proc.list", "proc.info", "proc.relabel", "human.ask",
 })  # fmt: skip
 """Kernel ops whose results were made by others, and carry their labels. What any other says, its caller may have chosen."""
-_READS: Final = frozenset({"fs.read", "fs.stat"})
 
 
 def call_label(call: Request) -> int:
@@ -82,81 +78,14 @@ def check_clearance(call: Request) -> None:
         )
 
 
-# --- files ------------------------------------------------------------------------------------------------------------------
-
-
-def before_effect(core: Core, call: Request, changes: list[Change]) -> None:
-    """Label what the call is about to write, in the append that admits it."""
-    if call.op.name == "fs.move":
-        core.files.raise_to(core.place(call.resources[1].text), call_label(call), changes)
-    if call.op.name in _WRITES:
-        path = core.place(call.resources[0].text)
-        core.files.raise_to(path, call_label(call), changes)
-        core.files.begin(path)
-        call.touched[0] = path
-
-
-def touch(core: Core, call: Request, path: str, index: int) -> None:
-    """Take note of the path that a device really uses; it is labelled at once if the call writes it.
-
-    What lies below a folder that is moved, deleted or listed is decided path by path; the folder is what was used.
-    """
-    path, known, name = core.place(path), call.touched.get(index), call.op.name
-    if name == "fs.move" and index == 0:
-        bits = call.process.stack.labels.resource(Resource("path", path, path))
-        call.moved.update({path: bits} if bits else {})
-    if known is not None and (path == known or path.startswith(known.rstrip("/") + "/")):
-        return
-    if name == "fs.mkdir" and known is not None and known.startswith(path.rstrip("/") + "/"):
-        core.files.raise_to(path, call_label(call), call.touches)  # a folder that is made on the way
-        return
-    call.touched[index] = path
-    if name in _WRITES:
-        core.files.raise_to(path, call_label(call), call.touches)
-        core.files.begin(path)
-        if known is not None and not core.files.end(known):
-            call.is_alone = False
-
-
-def settle_files(core: Core, call: Request, *, succeeded: bool, changes: list[Change]) -> int:
-    """Bring file labels up to date with what happened; returns the labels of what was read."""
-    name, files = call.op.name, core.files
-    changes += call.touches
-    if not name.startswith("fs."):
-        return 0
-    paths = [call.touched.get(index, core.place(resource.text)) for index, resource in enumerate(call.resources)]
-    if name == "fs.list":
-        return files.under(paths[0]) if succeeded and len(files) else 0
-    if name in _READS:
-        return files.at(paths[0]) if succeeded else 0
-    alone = name not in _WRITES or 0 not in call.touched or (files.end(paths[0]) and call.is_alone)
-    if succeeded:
-        _settle_write(core, call, paths, changes, alone=alone)
-    return 0
-
-
-def _settle_write(core: Core, call: Request, paths: list[str], changes: list[Change], *, alone: bool) -> None:
-    """Move, drop or replace labels; a file that others wrote to at the same time keeps the join of all their labels."""
-    name, files = call.op.name, core.files
-    if name == "fs.move":
-        files.move(paths[0], paths[1], changes)
-        files.raise_to(paths[1], call_label(call), changes)
-        for path, bits in call.moved.items():  # what a statement says of the old place stays with what came from there
-            files.raise_to(paths[1] + path[len(paths[0]) :], bits, changes)
-    elif name == "fs.delete":
-        files.remove(paths[0], changes)
-    elif name == "fs.write" and call.args.get("mode") != "append" and alone:
-        files.replace(paths[0], call_label(call), changes)
-    elif name == "fs.write":
-        files.raise_to(paths[0], call_label(call), changes)
-
-
 # --- results ----------------------------------------------------------------------------------------------------------------
 
 
 def result_label(call: Request, value: Any, carried: int) -> int:
     """Return the label of what the call returned, plain data: its fields, and what statements say about where it was read from."""
     process, op = call.process, call.op
+    if not op.untrusted and not process.stack.labels_values:
+        return carried
     flow: ProcessFlow = process.facts["flow"]
     label = flow.result_label(op, value, carried)
     labels = process.stack.labels
@@ -164,7 +93,7 @@ def result_label(call: Request, value: Any, carried: int) -> int:
         return label
     if labels.has_resources:
         shown = [item["path"] for item in value["items"]] if op.name == "fs.list" else []
-        paths = [*call.touched.values(), *shown]
+        paths = [*(call.files.paths.values() if call.files is not None else ()), *shown]
         for resource in (*call.resources, *(Resource("path", path, path) for path in paths)):
             label |= labels.resource(resource)
     if op.name == "obj.get":
@@ -216,6 +145,6 @@ def own_label(call: Request, carried: int) -> int:
     labelled field by field, and what others made by them.
     """
     op = call.op
-    if op.untrusted or op.name in _SHOWS or "*" in op.trusted:
+    if not call.label or op.untrusted or op.name in _SHOWS or "*" in op.trusted:
         return carried
     return carried | call_label(call) if op.name.startswith("fs.") else carried | call.label

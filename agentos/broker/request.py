@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
@@ -22,7 +24,10 @@ if TYPE_CHECKING:
     from agentos.policy import Verdict
     from agentos.policy.flow import Charge
 
-__all__ = ["Deadline", "Request", "call_digest", "is_host_call"]
+__all__ = ["Deadline", "FileUse", "Request", "call_digest", "is_host_call"]
+
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+_NO_OBLIGATIONS: Final[frozenset[str]] = frozenset()
 
 
 def is_host_call(number: str) -> bool:
@@ -33,6 +38,25 @@ def is_host_call(number: str) -> bool:
 def call_digest(op: bytes, encoded: bytes) -> bytes:
     """Return the 128-bit digest of op and canonical arguments by which a replayed call is known again."""
     return hashlib.blake2b(encoded, digest_size=16, key=op).digest()
+
+
+class FileUse:
+    """What a call of `fs` really uses.
+
+    Attributes:
+        paths: Number of the resource -> path, under its one name.
+        labels: Changes of file labels that were made while the device ran.
+        is_alone: False when somebody else wrote to one of the paths at the same time.
+        moved: Path of what is moved -> label that statements give it where it was.
+    """
+
+    __slots__ = ("is_alone", "labels", "moved", "paths")
+
+    def __init__(self) -> None:
+        self.paths: dict[int, str] = {}
+        self.labels: list[Change] = []
+        self.is_alone = True
+        self.moved: dict[str, int] = {}
 
 
 class Deadline:
@@ -49,9 +73,9 @@ class Request:
     """A typed call: validated arguments, canonical resources, one encoding. Nothing about its target has been observed."""
 
     __slots__ = (
-        "approval", "args", "attempt", "cap", "charges", "deadline", "digest", "encoded", "given", "is_alone", "is_counted", "key",
-        "label", "moved", "number", "obligations", "op", "paid", "process", "reservation", "resources", "secrets", "syscall",
-        "touched", "touches", "verdict", "vouched",
+        "approval", "args", "attempt", "cap", "charges", "deadline", "digest", "encoded", "files", "given", "is_counted", "key",
+        "label", "number", "obligations", "op", "paid", "process", "reservation", "resources", "secrets", "syscall", "verdict",
+        "vouched",
     )  # fmt: skip
 
     def __init__(self, process: AgentProcess, syscall: Syscall, args: dict[str, Any], number: str, key: str) -> None:
@@ -63,6 +87,7 @@ class Request:
         self.key = key
         self.label = process.call_label
         self.vouched: tuple[Any, ...] = ()
+        self.given: Mapping[str, str] = _NOTHING
         self.set_args(op.validate(args))
         self.cap: Cap | None = None
         self.verdict: Verdict | None = None
@@ -73,12 +98,9 @@ class Request:
         self.is_counted = False
         self.charges: tuple[Charge, ...] = ()
         self.reservation: Reservation | None = None
-        self.obligations: frozenset[str] = frozenset()
-        self.secrets: dict[str, Cap] = {}  # name -> the capability that lets the call have it
-        self.touched: dict[int, str] = {}  # resource number -> path that the device really uses
-        self.touches: list[Change] = []  # labels of those paths
-        self.is_alone = True
-        self.moved: dict[str, int] = {}  # path of what is moved -> label that statements give it there
+        self.obligations = _NO_OBLIGATIONS
+        self.secrets: Mapping[str, Cap] = _NOTHING  # name -> the capability that lets the call have it
+        self.files: FileUse | None = None  # the paths that it really uses, once a device has found out
 
     def count(self, counted: bool) -> None:
         """Have the call count in the budget, or no longer; limits or not: what was used was used."""
@@ -93,10 +115,11 @@ class Request:
             Invalid: a resource is malformed, or the arguments are larger than ARGS_BYTES_MAX.
         """
         process, op = self.process, self.op
-        given = {name: args[name] for template in op.resources if template.kind in ("path", "url") for name in template.fields}
+        given = {name: args[name] for name in op.spelled} if op.spelled else None
         self.resources: tuple[Resource, ...] = op.render(args, process.cwd, process.pid)
         self.args = args
-        self.given = _same_from_root(given, args)
+        if given:
+            self.given = _same_from_root(given, args)
         self.encoded = encode(args)
         if len(self.encoded) > ARGS_BYTES_MAX:
             raise Invalid(

@@ -63,7 +63,7 @@ class Stack:
         Invalid: `invalid.policy`, more than POLICY_LAYERS_MAX layers.
     """
 
-    __slots__ = ("_duties", "_labels", "_residuals", "endorsing", "layers", "uses_provenance")
+    __slots__ = ("_duties", "_labels", "_residuals", "endorsing", "labels_values", "layers", "uses_provenance")
 
     def __init__(self, layers: Sequence[Layer] = (), endorsing: int | None = None) -> None:
         if len(layers) > POLICY_LAYERS_MAX:
@@ -72,6 +72,7 @@ class Stack:
         self.layers = tuple(layers)
         self.endorsing = len(self.layers) if endorsing is None else min(endorsing, len(self.layers))
         self.uses_provenance = any(layer.uses_provenance for layer in self.layers)
+        self.labels_values = any(layer.labels for layer in self.layers)
         self._residuals: dict[tuple[Any, ...], _Residual] = {}
         self._duties: dict[Op, Duties] = {}
         self._labels: Labels | None = None

@@ -13,6 +13,9 @@
 What a rule lets a person choose, and which recent calls its offer would have covered, stands below that. The target as it is now belongs
 to this one approval; no wider scope looks at it.
 
+Inside, every value starts on a line of its own; its further lines are indented, and a line that is too long goes on behind a dotted bar
+(`┊`). So a text cannot pass for another argument of its call, nor for the summary.
+
 INVARIANT frame-cannot-be-imitated: every line that an agent had a hand in starts with the bar, holds no control character and is no
 wider than the terminal, so text in it can look like the frame but cannot stand where the frame stands.
 """
@@ -30,6 +33,8 @@ __all__ = ["LINES_MAX", "framed", "offered", "subject"]
 LINES_MAX: Final = 60
 _CHARS_MAX: Final = 400
 _BAR: Final = "│ "
+_DOTTED: Final = "┊ "
+_INDENT: Final = "    "
 _TITLES: Final = {
     "approval": "wants", "question": "asks", "unknown_outcome": "does not know whether this happened:", "capability": "requests",
     "widening": "wants to widen",
@@ -78,7 +83,7 @@ def offered(ask: Ask, *, columns: int = _CHARS_MAX) -> list[str]:
     if not ask.offer:
         return []
     lines = ["┌ a wider scope stores this rule; the values in it are the agent's"]
-    lines += _barred([ask.offer], f"see `agentos asks {ask.id} -o json`", LINES_MAX, columns)
+    lines += _barred([line(ask.offer)], f"see `agentos asks {ask.id} -o json`", LINES_MAX, columns)
     lines.append("└")
     lines.append(
         "  what the target holds by then is not looked at" if isinstance(ask.preview, dict) and "op" not in ask.preview else ""
@@ -93,17 +98,17 @@ def offered(ask: Ask, *, columns: int = _CHARS_MAX) -> list[str]:
 def _said(ask: Ask) -> list[str]:
     if ask.kind == "question":
         options = ask.args.get("options")
-        return [str(ask.args.get("question", "")), *([f"options: {', '.join(map(str, options))}"] if options else [])]
+        return [block(ask.args.get("question", "")).replace("\n", f"\n{_INDENT}"), *([f"options: {', '.join(map(str, options))}"] if options else [])]
     preview = ask.preview if isinstance(ask.preview, dict) else {}
     is_request = preview.get("op") == ask.op and "args" in preview
-    shown = [f"question: {ask.question}"] if ask.question else []
-    shown += [f"{name}: {preview[name]}" for name in ("resource", "cwd") if is_request and name in preview]
+    shown = [_named("question", ask.question)] if ask.question else []
+    shown += [_named(name, preview[name]) for name in ("resource", "cwd") if is_request and name in preview]
     shown += [
-        f"{name}: {_value(value)}" for name, value in ask.args.items() if value is not None and not _in_preview(name, preview)
+        _named(name, value) for name, value in ask.args.items() if value is not None and not _in_preview(name, preview)
     ]
     if is_request:
         return shown
-    shown += [f"{name}: {preview[name]}" for name in ("summary", "resolved", "resolved_to", "problem") if preview.get(name)]
+    shown += [_named(name, preview[name]) for name in ("summary", "resolved", "resolved_to", "problem") if preview.get(name)]
     if preview.get("diff"):
         shown += ["", str(preview["diff"]).rstrip("\n")]
         shown += ["(the difference is longer than what is shown)"] if preview.get("cut") else []
@@ -119,12 +124,21 @@ def _in_preview(name: str, preview: dict[str, Any]) -> bool:
     return "diff" in preview and name in ("text", "data")
 
 
+def _named(name: str, value: Any) -> str:
+    """Return a value with its name; only the first line starts where names stand."""
+    return f"{line(name)}: {block(_value(value))}".replace("\n", f"\n{_INDENT}")
+
+
 def _value(value: Any) -> str:
     return value if isinstance(value, str) else words.quoted(value, 2_000)
 
 
 def _barred(said: list[str], rest: str, lines_max: int, columns: int) -> list[str]:
-    lines = [each for part in said for each in wrapped(block(part), max(columns - len(_BAR), 20))]
+    width = max(columns - len(_BAR), 20)
+    lines: list[str] = []
+    for each in (each for part in said for each in block(part).split("\n")):
+        pieces = wrapped(each, width, at_spaces=True)
+        lines.append(_BAR + next(pieces))
+        lines += [_DOTTED + piece for piece in pieces]
     more = len(lines) - lines_max
-    shown = [f"{_BAR}{each}" for each in lines[:lines_max]]
-    return [*shown, f"{_BAR}... {more} more lines; {rest}"] if more > 0 else shown
+    return [*lines[:lines_max], f"{_BAR}... {more} more lines; {rest}"] if more > 0 else lines

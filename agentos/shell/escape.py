@@ -30,21 +30,26 @@ def block(text: object) -> str:
     return "\n".join(line(each) for each in str(text).replace("\r\n", "\n").expandtabs(8).split("\n"))
 
 
-def wrapped(text: str, columns: int) -> Iterator[str]:
-    """Yield the lines of `text` in pieces that are at most `columns` terminal columns wide; wide characters count two."""
-    for each in text.split("\n"):
-        if each.isascii() and len(each) <= columns:
-            yield each
-            continue
-        piece, width = "", 0
-        for char in each:
-            wide = _columns(char)
-            if width + wide > columns:
-                yield piece
-                piece, width = "", 0
-            piece += char
-            width += wide
-        yield piece
+def wrapped(text: str, columns: int, *, at_spaces: bool = False) -> Iterator[str]:
+    """Yield one line in pieces that are at most `columns` terminal columns wide; wide characters count two.
+
+    Joined, the pieces are the line again. With `at_spaces` they end with a space where there is one in their second half.
+    """
+    if text.isascii() and len(text) <= columns:
+        yield text
+        return
+    piece, width = "", 0
+    for char in text:
+        wide = _columns(char)
+        if width + wide > columns:
+            end = piece.rfind(" ") + 1 if at_spaces and char != " " else 0
+            end = end if end > len(piece) // 2 else len(piece)
+            yield piece[:end]
+            piece = piece[end:]
+            width = sum(map(_columns, piece))
+        piece += char
+        width += wide
+    yield piece
 
 
 def _columns(char: str) -> int:

@@ -147,10 +147,12 @@ class People:
 
     def _list(self, batch: Sequence[Ask]) -> None:
         columns = shutil.get_terminal_size().columns
-        self._say(f"{len(batch)} calls that were made together")
+        self._say(line(f"{len(batch)} calls that process {_who(batch[0])} made together"))
+        for rule, because in dict.fromkeys((each.rule, each.because) for each in batch if each.rule):
+            self._say(line(f"  rule     {rule}" + (f"  because {because}" if because else "")))
         for number, each in enumerate(batch, 1):
             mark = " (irreversible)" if each.irreversible else ""
-            self._say(next(wrapped(line(f"│ {number}  ask {each.id}{mark}  {subject(each)}"), max(columns, 20))))
+            self._say(_cut(line(f"│ {number}  ask {each.id}{mark}  {subject(each)}"), max(columns, 20)))
 
     def _show(self, ask: Ask, *, all_of_it: bool) -> None:
         size = shutil.get_terminal_size()
@@ -183,6 +185,16 @@ class People:
         if gone:
             self._say(f"ask {', '.join(map(str, sorted(open_ids)))}: settled elsewhere")
         return found
+
+
+def _cut(text: str, columns: int) -> str:
+    first, *rest = wrapped(text, columns)
+    return f"{next(wrapped(text, columns - 3))}..." if rest else first
+
+
+def _who(ask: Ask) -> str:
+    image = ask.lineage[0].partition(" ")[2] if ask.lineage else ""
+    return f"{ask.pid} ({image})" if image else str(ask.pid)
 
 
 Say = Callable[[str], None]
@@ -243,6 +255,8 @@ async def _approval(ask: Ask, say: Say) -> tuple[str, dict[str, Any]] | None:
         if changed is not None:
             return ("approve", {"edit": changed}) if await _confirmed(ask.op if ask.irreversible else "") else None
         say("that is no JSON object")
+    elif choice:
+        say(f"that is none of them: {wider}[a], [d], [e], [s]")
     return None
 
 

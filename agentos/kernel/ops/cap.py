@@ -35,7 +35,18 @@ def syscalls(core: Core) -> list[Syscall]:
 
 def _list(core: Core, permit: Permit, args: dict[str, Any]) -> list[dict[str, Any]]:
     process: AgentProcess = permit.process
+    for cap in process.caps.values():
+        permit.labels |= _givers_label(cap)
     return [asdict(cap) for cap in listing(core, process.pid)]
+
+
+def _givers_label(cap: Cap) -> int:
+    """Return the label of the other processes that a capability passed through: they wrote its text."""
+    label, above = 0, cap.parent
+    while above is not None:
+        label |= above.holder.label if above.holder is not cap.holder else 0
+        above = above.parent
+    return label
 
 
 def _held(process: AgentProcess, cap: int) -> Cap:

@@ -1,4 +1,4 @@
-"""More than was given: limits that are split, raced, restarted or counted under another name, and capabilities that are widened or revived."""
+"""More than was given: limits split, raced, restarted or counted under another name, and capabilities that are widened or revived."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import agentos
-from tests.acceptance.hostile.world import GOAL, POLICY, Case, a_world, check_refused, pid
+from tests.acceptance.hostile.world import GOAL, GRANT, POLICY, Case, a_world, check_refused, pid
 
 pytestmark = pytest.mark.anyio
 
@@ -264,7 +264,20 @@ REFUSED: list[tuple[str, tuple[Any, ...], str]] = [
     ("label taken off by nobody", eve("proc.relabel", remove=[], why=""), "denied.human"),
 ]
 OWN_LAYER = 'policy "mine" version 1\nlabel result(mail.read) trusted\nlabel result(proc.wait) trusted\nallow * any *\n'
+GIVEN = Case(
+    "text of a given capability",
+    (
+        WORKER,
+        ("ann", "proc.spawn", {"image": "worker:1", "grant": ["mail.*", "cap.*", "obj.put shared/** depth 3"]}, "kid"),
+        ("kid", "mail.read"),
+        ("kid", "cap.grant", {"text": 'obj.put shared/x when name == "pay EVIL-9"', "to": pid("ann")}),
+        ("ann", "cap.list"),
+        SENDS,
+    ),
+    grant=(*(text for text in GRANT if text != "obj.*"), "obj.* depth 5"),
+)
 LAYERS = [
+    GIVEN,
     Case(
         "child with an endorsing layer",
         (

@@ -1,4 +1,4 @@
-"""The same thing under another name: paths, URLs and commands that are spelled so that a rule about the plain spelling does not see them."""
+"""The same thing under another name: paths, URLs and commands spelled so that a rule about the plain spelling does not see them."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ NARROW = ("fs.* /desk/**", "web.get https://good.example/**", "sh.run 'git log *
 def paths(*found: Any) -> list[Case]:
     """Reads of what is denied, by other spellings."""
     made = []
-    for path in found:
-        path, code = path if isinstance(path, tuple) else (path, "denied.policy")
+    for each in found:
+        path, code = each if isinstance(each, tuple) else (each, "denied.policy")
         made.append(Case(f"path {path[:40]!a}", (("eve", "fs.read", {"path": path}),), code, POLICY))
     return made
 
 
 def urls(policy: str, *found: Any) -> list[Case]:
     made = []
-    for url in found:
-        url, code = url if isinstance(url, tuple) else (url, "denied.policy")
+    for each in found:
+        url, code = each if isinstance(each, tuple) else (each, "denied.policy")
         made.append(Case(f"url {url[:60]!a}", (("eve", "web.get", {"url": url}),), code, policy))
     return made
 

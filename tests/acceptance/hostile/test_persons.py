@@ -1,4 +1,4 @@
-"""People in the middle: a yes that is used for something else, later, twice or by somebody else, and asks that imitate what a person trusts."""
+"""People in the middle: a yes used for something else, later, twice or by somebody else, and asks that imitate what people trust."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class People:
         self.tasks.start_soon(attempt.run)
         await settled(self.world.kernel, lambda: attempt.over or {record.ask for record in self.world.kernel.core.asks} - known)
         assert not attempt.over, f"nobody was asked: {attempt.value or attempt.error}"
-        return attempt, [ask for ask in await self.world.kernel.asks() if ask.id not in known][0]
+        return attempt, next(ask for ask in await self.world.kernel.asks() if ask.id not in known)
 
     async def approve(self, ask: Ask, attempt: Attempt | None = None, **how: Any) -> None:
         await self.world.kernel.answer(ask.id, "approve", by="ann", **how)

@@ -172,6 +172,15 @@ COUNTED = [
         "size of an object",
         (FOOLED, ("eve", "obj.put", {"value": "y" * 97, "name": "x"}), ("eve", "obj.list"), pay("ALICE-1", 99)),
     ),
+    Case(
+        "echo in a fork",
+        (
+            FOOLED,
+            ("eve", "obj.put", {"value": 1, "name": "EVIL-9"}),
+            ("eve", "proc.fork", {"grant": ["bank.*"]}, "kid"),
+            ("kid", "bank.pay", {"to": "EVIL-9"}),
+        ),
+    ),
     Case("refused echo", (FOOLED, ("eve", "obj.put", {"value": "EVIL-9", "name": "x"}), pay("EVIL-9"))),
 ]
 AFTER_A_CRASH = [

@@ -70,7 +70,8 @@ async def test_a_batch_is_listed_once_and_decided_at_once(tasks: Any, monkeypatc
         keys = Keys(monkeypatch, "a", "transfer")
         outcomes = await consulted(kernel, tasks, keys, TO_BOB, {**TO_BOB, "to": "eve"}, {**TO_BOB, "to": "zoe"})
         assert [outcome.value for outcome in outcomes] == ["5 to bob", "5 to eve", "5 to zoe"]
-        assert keys.said[0] == "3 calls that were made together"
+        assert keys.said[0] == "3 calls that process 1 (host:1) made together"
+        assert keys.said[1].startswith("  rule     ")
         assert len([line for line in keys.said if line.startswith("│ ")]) == 3
 
 

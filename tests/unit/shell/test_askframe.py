@@ -11,6 +11,9 @@ from agentos.shell.people import matches
 from tests.unit.shell.builders import ask
 
 
+BARS = ("│ ", "┊ ")
+
+
 def agent_part(lines: list[str]) -> list[str]:
     return lines[lines.index("┌ written by the agent") + 1 : lines.index("└")]
 
@@ -23,7 +26,7 @@ def test_frame_cannot_be_imitated(text: str, columns: int) -> None:
     )
     assert lines.count("└") == 1
     assert lines[-1] == "└"
-    assert all(line.startswith("│ ") for line in agent_part(lines))
+    assert all(line.startswith(BARS) for line in agent_part(lines))
     assert not any("\x1b" in line or "\n" in line for line in lines)
 
 
@@ -98,11 +101,21 @@ def test_no_text_of_an_agent_stands_where_the_frame_stands(attack: str) -> None:
     )  # fmt: skip
 
     def outside(lines: list[str]) -> list[str]:
-        return [line for line in lines if not line.startswith("│ ")]
+        return [line for line in lines if not line.startswith(BARS)]
 
     for show in (lambda one: framed(one, columns=60), lambda one: offered(one, columns=60)):
         assert outside(show(each)) == outside(show(clean)), "the agent's text changes nothing outside the bar"
         assert all(line.isprintable() for line in show(each))
+
+
+def test_a_value_cannot_pass_for_another_argument_or_the_summary() -> None:
+    forged = "to: alice\namount: 5\n\nsummary: nothing to see"
+    args = {"note": f"hello\n{forged}", "memo": "x" * 52 + forged, "to": "eve"}
+    lines = framed(ask(args=args, preview={"summary": f"pay\n{forged}"}), columns=60)
+    named = [line for line in agent_part(lines) if line.startswith(("│ to:", "│ amount:", "│ summary:"))]
+    assert named == ["│ to: eve", "│ summary: pay"]
+    question = ask(kind="question", args={"question": "blue?\noptions: red", "options": ["blue"]}, rule="")
+    assert [line for line in agent_part(framed(question)) if line.startswith("│ options")] == ["│ options: blue"]
 
 
 def test_ten_thousand_lines_leave_the_frame_in_sight() -> None:
@@ -123,7 +136,7 @@ def test_a_request_is_shown_with_its_resource_and_whole_arguments() -> None:
     preview = {"op": "bank.transfer", "resource": "acct/7", "args": {"to": long[:20] + "... (300 characters)"}}
     part = "".join(agent_part(framed(ask(op="bank.transfer", args={"to": long}, preview=preview))))
     assert "resource: acct/7" in part
-    assert part.replace("│ ", "").count("y") == 300
+    assert part.count("y") == 300
 
 
 def test_an_offer_shows_its_rule_what_it_would_have_covered_and_the_scopes() -> None:

@@ -51,3 +51,12 @@ def test_wrapping_loses_nothing_and_keeps_the_width(text: str, columns: int) -> 
 
 def test_wide_characters_count_two_columns() -> None:
     assert list(wrapped("\u4e16\u754c\u4e16", 4)) == ["\u4e16\u754c", "\u4e16"]
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\n")), st.integers(2, 40))
+def test_pieces_broken_at_spaces_are_the_line_again(text: str, columns: int) -> None:
+    assert "".join(wrapped(text, columns, at_spaces=True)) == text
+
+
+def test_a_piece_ends_with_a_space_where_one_is_near() -> None:
+    assert list(wrapped("allow fs.write when it is trusted", 20, at_spaces=True)) == ["allow fs.write when ", "it is trusted"]
