@@ -272,7 +272,7 @@ def _balance() -> Balance:
 
 async def test_functions_declared_elsewhere_make_a_device() -> None:
     schema = {"type": "object", "properties": {"q": {"type": "string"}, "k": {"type": "integer"}}, "required": ["q"]}
-    ops = {"plain": plain, "safe": (plain, {"effect": "pure", "resource": "n/{a}"}), "search": (schema, lambda **args: args)}
+    ops = {"plain": plain, "safe": (plain, {"effect": "pure", "resource": "n/{a}"}), "search": (schema, lambda *args: args)}
     with pytest.raises(Invalid, match="cannot be an argument"):
         Device.from_functions("d", ops).syscalls()
 
