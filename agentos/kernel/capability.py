@@ -433,10 +433,22 @@ def _least(depth: int, wanted: int | None) -> int:
     return wanted if depth < 0 else min(depth, wanted)
 
 
+def _above(cap: Cap) -> Iterator[Cap]:
+    """Yield the capabilities of others that one was derived from."""
+    above = cap.parent
+    while above is not None:
+        if above.holder is not cap.holder:
+            yield above
+        above = above.parent
+
+
 def _refusal(process: AgentProcess, op: Op, resources: tuple[Resource, ...], args: dict[str, Any]) -> Denied:
-    held = [cap.record.text for cap in process.by_op.get(op.name, ())][:3]
+    held = process.by_op.get(op.name, ())
+    texts = [cap.record.text for cap in held if not any(above.holder.label for above in _above(cap))][:3]
     what = resources[0].text[:200]
-    hint = f"it holds `{'`, `'.join(held)}`" if held else f"it holds no capability for `{op.name}`"
+    hint = f"it holds `{'`, `'.join(texts)}`" if texts else f"it holds no capability for `{op.name}`"
+    if held and not texts:
+        hint = "what it holds for that does not cover it: see `cap.list`"  # whose text a fooled giver chose, and a list says so
     fields: dict[str, Any] = {"pid": process.pid, "op": op.name, "resource": what}
     request = draft_request(op, resources, args)
     if request is not None:

@@ -11,7 +11,7 @@ import shlex
 from typing import Any
 
 from agentos.abi.op import Op, OpTable
-from agentos.abi.resource import Kind, Resource, canonical_path, canonical_url
+from agentos.abi.resource import Kind, Resource, Template, canonical_path, canonical_url
 from agentos.errors import Invalid
 from agentos.policy.attributes import FACTS, FLOW, attribute_of
 from agentos.policy.check import ops_of
@@ -25,6 +25,8 @@ from agentos.policy.syntax import Expect, Literal
 __all__ = ["check_expect", "resource_of"]
 
 _OF_VALUE = ("source", "level", "integrity")
+_PID = 0
+"""The caller: a process that is no other."""
 
 
 def check_expect(expect: Expect, layer: Layer, table: OpTable) -> None:
@@ -45,21 +47,25 @@ def check_expect(expect: Expect, layer: Layer, table: OpTable) -> None:
     for root, word, value in said:
         flow.say_of(args.get(root), word, value)
     late = [name for name in op.late if name in facts]
-    verdict = stack.decide(op, resources, args, facts, late=late)
+    own = _is_own(op, args)
+    verdict = stack.decide(op, resources, args, facts, late=late, own=own)
     if verdict.outcome != expect.outcome:
         source, _, by = verdict.rule.rpartition(":")
         place = f"line {by}" if source == layer.source else f"line {by} of {source}"
         why = "no rule applies to it" if by == "default" else f"{place} says {verdict.outcome}"
-        shown = f"{op.name} `{resources[0].text}`"
-        hint = _way_out(stack.explain(op, resources, args, facts, late=late))
+        shown = op.name if _is_unnamed(expect, op, args) else f"{op.name} `{resources[0].text}`"
+        hint = _way_out(stack.explain(op, resources, args, facts, late=late, own=own), layer)
         raise Refusal("E018", f"expected {expect.outcome} for {shown}, got {verdict.outcome}: {why}", expect.at, hint=hint)
 
 
-def _way_out(explanation: Explanation) -> str:
+def _way_out(explanation: Explanation, layer: Layer) -> str:
     """Say which line decided the call, or else what would have to change, as `policy explain` says it of a real call."""
     lines = [line for layer in explanation.layers for line in layer.lines if line.state == "decides"]
     if lines:
         return f"it is `{lines[0].text}`{f' ({lines[0].why})' if lines[0].why else ''}; change it, or the expectation"
+    if not explanation.change:
+        why = "a `restrict` file lets pass" if layer.kind == "restrict" else "a right over oneself passes a policy in"
+        return f"{why} what no line mentions; deny it, or change the expectation"
     return f"closest, as `policy explain` would say it: {explanation.change}; or change the expectation"
 
 
@@ -124,11 +130,25 @@ def _resources(expect: Expect, op: Op, args: dict[str, Any]) -> tuple[Resource, 
 
 def _rendered(op: Op, args: dict[str, Any]) -> tuple[Resource, ...]:
     """Return the resources that the arguments name. An id that is not given stands for one that no pattern names."""
-    missing = {name for template in op.resources if template.kind == "id" for name in template.fields if name not in args}
+    missing = {name for template in op.resources for name in _missing(template, args)}
     if not missing:
-        return op.render(args, "/", 0)
+        return op.render(args, "/", _PID)
     filled = {**args, **dict.fromkeys(missing, "?")}
-    return op.render(filled, "/", 0)
+    return op.render(filled, "/", _PID)
+
+
+def _missing(template: Template, args: dict[str, Any]) -> list[str]:
+    return [name for name in template.fields if name not in args] if template.kind == "id" else []
+
+
+def _is_unnamed(expect: Expect, op: Op, args: dict[str, Any]) -> bool:
+    """Say whether the first resource stands for an id that was not given, which no message should show."""
+    return expect.resource is None and bool(_missing(op.resources[0], args))
+
+
+def _is_own(op: Op, args: dict[str, Any]) -> bool:
+    """Say whether the caller has a right over itself to the call, which passes the default; not where too little of it is given."""
+    return op.self_right is True or (set(op.arg_names) <= args.keys() and op.is_self_right(args, _PID))
 
 
 def resource_of(kind: Kind, text: str) -> Resource:

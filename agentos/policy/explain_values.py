@@ -15,7 +15,6 @@ from agentos.policy.syntax import Aggregate, Expr, Test
 
 __all__ = ["values_text"]
 
-_VALUE_CHARS_MAX: Final = 80
 _ELEMENTS_MAX: Final = 4
 
 Call = tuple[Mapping[str, Any], Mapping[str, Any], frozenset[str]]
@@ -31,15 +30,20 @@ def _seen(leaf: Test | Aggregate, op: Op, call: Call) -> Iterator[str]:
     args, facts, late = call
     if isinstance(leaf, Aggregate):
         value = aggregate_value(leaf, facts)
-        yield f"{leaf.verb}({leaf.subject}) is {'not known' if value is None else value}"
+        yield f"{leaf.verb}({leaf.subject}) is {'not known' if value is None else shown(value)}"
         return
     if leaf.verb == "from" or asks_origin(leaf.attr):
         yield from _origins(leaf, op, args, facts)
         return
     attribute = attribute_of(op, leaf.attr, leaf.at)
     value = attribute.get(args, facts)
-    text = "not known yet" if attribute.late and leaf.attr not in late else "absent" if value is None else repr(value)
-    yield f"{leaf.attr} is {text if len(text) <= _VALUE_CHARS_MAX else text[:_VALUE_CHARS_MAX] + '...'}"
+    yield f"{leaf.attr} is {_text(value, is_known=not attribute.late or leaf.attr in late)}"
+
+
+def _text(value: Any, *, is_known: bool) -> str:
+    if not is_known:
+        return "not known yet"
+    return "absent" if value is None else shown(value)
 
 
 def _origins(leaf: Test, op: Op, args: Mapping[str, Any], facts: Mapping[str, Any]) -> Iterator[str]:

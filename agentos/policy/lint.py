@@ -3,7 +3,7 @@
     W101  never matches: every call it allows or asks about is denied by one other line
     W102  redundant: another line of the same outcome covers every call it covers
     W131  an allow or ask whose URL pattern allows any host
-    W140  a limit or require about ops that no rule of the policy lets through
+    W140  a limit or require about ops that no rule of the policy lets through; a right over oneself needs no rule
 A pair of rules is compared only where their literal parts can meet, so the cost grows with what overlaps, not with the square.
 """
 
@@ -50,7 +50,7 @@ def _idle(layer: Layer, lines: Sequence[str], ops: Sequence[Op]) -> Iterator[Pro
     """Iterate over limits and obligations that no call can meet: the policy denies every op that they name."""
     if layer.kind != "policy":
         return
-    open_ops = [op for op in ops if any(rule.outcome != "deny" for rule in layer.rules_for(op))]
+    open_ops = [op for op in ops if _may_pass(layer, op)]
     statements: list[CheckedLimit | CheckedRequire] = [*layer.limits, *layer.requires]
     for item in statements:
         statement = item.scope.statement
@@ -58,6 +58,15 @@ def _idle(layer: Layer, lines: Sequence[str], ops: Sequence[Op]) -> Iterator[Pro
             line = lines[statement.at.line - 1] if statement.at.line <= len(lines) else ""
             message = "idle: no rule allows or asks about the ops that it names"
             yield Problem("W140", message, layer.source, statement.at, line, "add the rule, or remove it")
+
+
+def _may_pass(layer: Layer, op: Op) -> bool:
+    """Say whether some call of `op` may get through a policy: by a rule, or past its default by a right over oneself."""
+    rules = layer.rules_for(op)
+    if any(rule.outcome != "deny" for rule in rules):
+        return True
+    is_closed = any(rule.patterns is None and not rule.has_condition for rule in rules)
+    return op.self_right is not False and not is_closed
 
 
 def _warning(bound: Sequence[tuple[_Candidates, BoundRule]]) -> tuple[str, str, str] | None:

@@ -13,17 +13,17 @@ Source: Cedar's symbolic analysis and Progent's use of z3 for the question; no s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from agentos.abi.op import OpTable
 from agentos.policy.layer import Layer
 from agentos.policy.narrow_automaton import Allowance
-from agentos.policy.narrow_call import Witness
+from agentos.policy.narrow_call import Witness, statement_witness
 from agentos.policy.narrow_later import may_widen_later
 from agentos.policy.narrow_op import Budget, Difference, compare_op
-from agentos.policy.narrow_static import requires_of, statement_loss
+from agentos.policy.narrow_static import StatementChange, requires_of, statement_changes
 
 __all__ = ["Comparison", "OpDifference", "Witness", "compare", "diff"]
 
@@ -52,13 +52,13 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class OpDifference:
-    """How two layers differ on one op, or in a statement (`op` is then empty).
+    """How two layers differ on one op, or in one statement (`op` is then empty).
 
     Attributes:
         op: The op.
         wider: What the second lets through more freely.
         narrower: What the second lets through less freely.
-        undecided: The second may be wider, but no call was found that shows it.
+        undecided: The second may be wider, but no call was found that shows it; of a statement, `narrower` says what it is.
     """
 
     op: str
@@ -69,6 +69,8 @@ class OpDifference:
     def text(self) -> str:
         """Return one line for each direction, as a person reads it."""
         lines = [f"wider     {self.wider.text()}"] if self.wider else []
+        if self.undecided and self.narrower and not self.op:
+            return f"undecided {self.narrower.text()}"
         lines += [f"narrower  {self.narrower.text()}"] if self.narrower else []
         lines += [f"undecided {self.op or 'ops of devices that are mounted later'}"] if self.undecided else []
         return "\n".join(lines)
@@ -95,10 +97,9 @@ def compare(
 
     Cost: under a second for 200 rules against 200 rules.
     """
-    lost = statement_loss(old, new, running=running)
-    narrowing = statement_loss(new, old, running=False)
-    is_undecided = False
-    witness = lost
+    changes = statement_changes(old, new, running=running)
+    witness, narrowing = (_first(changes, direction) for direction in ("wider", "narrower"))
+    is_undecided = any(change.direction == "undecided" for change in changes)
     budget = Budget(Allowance(states_max), Allowance(samples_max))
     for _, found in _per_op(old, new, table, budget):
         witness = witness or found.wider
@@ -114,10 +115,7 @@ def compare(
 
 def diff(a: Layer | None, b: Layer | None, table: OpTable, *, states_max: int = STATES_MAX) -> list[OpDifference]:
     """Return where `b` differs from `a`, in the order of the table; statements come first, ops that do not exist yet last."""
-    found: list[OpDifference] = []
-    lost, gained = statement_loss(a, b, running=False), statement_loss(b, a, running=False)
-    if lost is not None or gained is not None:
-        found.append(OpDifference("", lost, gained, undecided=False))
+    found = [_of_statement(change) for change in statement_changes(a, b)]
     budget = Budget(Allowance(states_max), Allowance(SAMPLES_MAX))
     for name, one in _per_op(a, b, table, budget):
         if one.wider is not None or one.narrower is not None or one.undecided:
@@ -125,6 +123,16 @@ def diff(a: Layer | None, b: Layer | None, table: OpTable, *, states_max: int = 
     if _may_widen_unseen(a, b, budget):
         found.append(OpDifference("", None, None, undecided=True))
     return found
+
+
+def _first(changes: Iterable[StatementChange], direction: str) -> Witness | None:
+    return next((statement_witness(change.note) for change in changes if change.direction == direction), None)
+
+
+def _of_statement(change: StatementChange) -> OpDifference:
+    shown = statement_witness(change.note)
+    is_wider = change.direction == "wider"
+    return OpDifference("", shown if is_wider else None, None if is_wider else shown, change.direction == "undecided")
 
 
 def _per_op(old: Layer | None, new: Layer | None, table: OpTable, budget: Budget) -> Iterator[tuple[str, Difference]]:

@@ -22,10 +22,11 @@ from agentos.policy.narrow_flow import Supposed
 from agentos.policy.narrow_probe import Key
 from agentos.policy.narrow_text import Text
 from agentos.policy.narrow_value import UNKNOWN, Option, is_optional
+from agentos.policy.question import shown
 from agentos.policy.syntax import Outcome
 from agentos.policy.verdict import RANK, width_of
 
-__all__ = ["Pair", "Said", "Sample", "Witness", "facts_of", "filler", "freer", "witness_of"]
+__all__ = ["Pair", "Said", "Sample", "Witness", "facts_of", "filler", "freer", "statement_witness", "witness_of"]
 
 _VARIANTS_MAX: Final = 24
 _CHARS_MAX: Final = 2_000_000
@@ -91,7 +92,8 @@ class Witness:
         words += [f"{name}={_shown(self.args[name])}" for name in self.shown]
         given = "; ".join(self._settings())
         call = " ".join(words) + (f" ({given})" if given else "")
-        return f"{call}: {self.old} before, {self.new} after" + (f"; {self.note}" if self.note else "")
+        said = f"{self.old} before, {self.new} after" if self.old != self.new else f"{self.old} before and after"
+        return f"{call}: {said}" + (f"; {self.note}" if self.note else "")
 
     def _settings(self) -> Iterator[str]:
         for name, value in self.facts.items():
@@ -125,14 +127,22 @@ class Pair:
         return said[0], said[1]
 
 
-def freer(old: Said, new: Said) -> str | None:
-    """Return in what `new` lets a call through more freely than `old`: outcome, scope or obligation; None when it does not."""
+def freer(old: Said, new: Said) -> bool:
+    """Say whether `new` lets a call through more freely than `old`: by its outcome, the scope of answers or its obligations."""
     if RANK[new.outcome] != RANK[old.outcome]:
-        return "outcome" if RANK[new.outcome] > RANK[old.outcome] else None
+        return RANK[new.outcome] > RANK[old.outcome]
     if new.outcome == "ask" and _is_wider(old.remember, new.remember):
-        return "scope"
-    lost = old.obligations - new.obligations if new.outcome != "deny" else None
-    return f"`{'`, `'.join(sorted(lost))}` is no longer required" if lost else None
+        return True
+    return new.outcome != "deny" and not old.obligations <= new.obligations
+
+
+def _duties_note(old: Said, new: Said, *, reverse: bool) -> str:
+    """Say which obligations tell two answers of the same outcome apart."""
+    words = sorted(new.obligations - old.obligations if reverse else old.obligations - new.obligations)
+    if old.outcome != new.outcome or not words:
+        return ""
+    named = f"`{'`, `'.join(words)}` {'is' if len(words) == 1 else 'are'}"
+    return f"{named} required now" if reverse else f"{named} no longer required"
 
 
 def _is_wider(old: str, new: str) -> bool:
@@ -193,11 +203,15 @@ def witness_of(pair: Pair, sample: Sample, *, reverse: bool) -> Witness | None:
         except Invalid:
             continue
         old, new = pair.say(resources, args, facts, late, own=own)
-        reason = freer(new, old) if reverse else freer(old, new)
-        if reason is not None:
-            note = "" if reason in ("outcome", "scope") else reason
+        if freer(new, old) if reverse else freer(old, new):
+            note = _duties_note(old, new, reverse=reverse)
             return Witness(op.name, resources, args, facts, late, own, str(old), str(new), note, _telling(op, args))
     return None
+
+
+def statement_witness(note: str) -> Witness:
+    """Return what stands for a statement on which two layers differ."""
+    return Witness("", (), {}, {}, frozenset(), False, "", "", note)
 
 
 def _telling(op: Op, args: Mapping[str, Any]) -> tuple[str, ...]:
@@ -222,6 +236,7 @@ def _drafts(op: Op, sample: Sample) -> Iterator[dict[str, Any]]:
         if all(name in start for template in op.resources for name in template.fields):
             yield start
             yield from _stretched(start, tested)
+            yield {**start, **{name: value.upper() for name, value in tied.items() if isinstance(value, str)}}
             yield from _sized(op, start, sample)
 
 
@@ -309,6 +324,6 @@ def _plain(value: Any) -> Any:
 
 def _shown(value: Any, chars_max: int = _SHOWN_CHARS) -> str:
     """Return a value for a person: cut, and with nothing in it that a terminal would obey."""
-    text = value if isinstance(value, str) else repr(value)
+    text = value if isinstance(value, str) else shown(value)
     text = text if len(text) <= chars_max else f"{text[:chars_max]}... ({len(text)} characters)"
     return text if text.isprintable() else ascii(text)[1:-1]

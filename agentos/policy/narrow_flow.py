@@ -91,7 +91,12 @@ def origins_of(probes: Sequence[Probe], findings: Findings) -> list[Origin]:
         findings.exact = False
         sources = sources[:_SOURCES_MAX]
     subsets = [frozenset(some) for size in range(len(sources) + 1) for some in itertools.combinations(sources, size)]
-    return [Origin(label, some) for some in subsets for label in (LABELS if measured else (UNTRUSTED,))]
+    return [Origin(label, some) for some in subsets for label in (LABELS if measured else (_usual(some),))]
+
+
+def _usual(sources: frozenset[str]) -> int:
+    """Return the label that a value of these sources has where none is asked for: what people say is trusted."""
+    return PUBLIC if sources and sources <= {"prompt", "human"} else UNTRUSTED
 
 
 def _sources(probe: Probe) -> list[str]:

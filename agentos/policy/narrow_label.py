@@ -12,7 +12,7 @@ from typing import Final
 from agentos.abi.labels import LEVELS
 from agentos.policy.check import CheckedRule
 from agentos.policy.layer import Layer
-from agentos.policy.origin import asks_origin
+from agentos.policy.origin import asks_origin, leaves_of
 from agentos.policy.syntax import Aggregate, And, Expr, Literal, Not, Or, Test
 from agentos.policy.unparse import rule_text
 
@@ -20,6 +20,8 @@ __all__ = ["opened_by_labels"]
 
 _INTEGRITIES: Final = ("trusted", "untrusted")
 _BOTH: Final = (True, True)
+_GOAL: Final = "proc.goal"
+"""Unknown where a program wrote it under untrusted influence."""
 _Trend = tuple[bool, bool]
 """As labels rise, a condition (may begin to hold, may cease to hold)."""
 
@@ -41,9 +43,13 @@ def _is_loose(checked: CheckedRule, kind: str) -> bool:
     if rule.unless is not None:
         more, less = _trend(rule.unless)
         begins, ceases = begins or less, ceases or more
-    if rule.outcome == "ask" and kind == "policy":  # it is more than the default, and less than an allow
-        return begins or ceases
+    if rule.outcome == "ask":  # in a policy it is more than the default and less than an allow; what is unknown ends it
+        return ceases or (begins and kind == "policy") or any(_asks_goal(expr) for expr in (rule.when, rule.unless) if expr)
     return begins if rule.outcome == "allow" else ceases
+
+
+def _asks_goal(expr: Expr) -> bool:
+    return any(isinstance(leaf, Test) and leaf.attr == _GOAL for leaf in leaves_of(expr))
 
 
 def _trend(expr: Expr) -> _Trend:
@@ -57,14 +63,14 @@ def _trend(expr: Expr) -> _Trend:
 
 
 def _trend_of_test(test: Test) -> _Trend:
-    if test.attr == "proc.goal":  # missing where a program wrote it under untrusted influence
+    if test.attr == _GOAL:
         return test.verb == "absent", False
-    if not (test.attr.startswith("flow.") or asks_origin(test.attr)) or test.verb == "from":
+    if test.verb in ("from", "absent") or not (test.attr.startswith("flow.") or asks_origin(test.attr)):
         return False, False
     scale = LEVELS if test.attr.endswith(".level") else _INTEGRITIES
     if test.attr == "flow.readers" or not all(isinstance(value, Literal) for value in test.values):
         return _BOTH
-    named = [scale.index(value.text) for value in test.values if isinstance(value, Literal) and value.text in scale]
+    named = [scale.index(str(value.value)) for value in test.values if isinstance(value, Literal) and value.value in scale]
     holds = [_holds(test.verb, place, named) for place in range(len(scale))]
     if None in holds:
         return _BOTH

@@ -71,7 +71,7 @@ def _differ(sides: tuple[_Side, _Side], before: _Matching, after: _Matching, all
     for values in itertools.product((False, True), repeat=len(conditions)):
         holds = dict(zip(conditions, values, strict=True))
         for own in (False, True):
-            if freer(sides[0].say(before, holds, own=own), sides[1].say(after, holds, own=own)) is not None:
+            if freer(sides[0].say(before, holds, own=own), sides[1].say(after, holds, own=own)):
                 return True
     return False
 

@@ -303,7 +303,7 @@ class _Comparison:
         args |= {name: option.value for (place, name), option in sample.options.items() if place == "argument"}
         old, new = self._pair.say(sample.resources, args, facts, late, own=sample.own)
         for reverse in (False, True):
-            if (freer(new, old) if reverse else freer(old, new)) is not None:
+            if freer(new, old) if reverse else freer(old, new):
                 self._seen[reverse] = True
                 known = self._found.narrower if reverse else self._found.wider
                 if known is None and self._attempts[reverse]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from decimal import Decimal
 from itertools import islice
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ __all__ = ["Question", "check_question", "names_in", "shown"]
 VALUE_CHARS_MAX: Final = 80
 VALUE_BITS_MAX: Final = 256
 _ITEMS_MAX: Final = 8
+_PLAIN_DIGITS_MAX: Final = 20
 _FIELD = re.compile(r"\{([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)\}", re.ASCII)
 
 
@@ -61,9 +63,11 @@ class Question:
 
 
 def shown(value: Any, depth: int = 2) -> str:
-    """Return a value as a person may see it: one line, at most VALUE_CHARS_MAX characters of a text, no character that is not printable."""
+    """Return a value as the language writes it, for a person: one line, cut at VALUE_CHARS_MAX characters, all of them printable."""
     if value is None:
         return "nothing"
+    if isinstance(value, bool):
+        return "true" if value else "false"
     if isinstance(value, str):
         return f'"{_escaped(value)}"'
     if isinstance(value, list | tuple | set | frozenset):
@@ -75,7 +79,16 @@ def shown(value: Any, depth: int = 2) -> str:
         return _joined("{", items, "}", is_whole=len(items) == len(value))
     if isinstance(value, int) and value.bit_length() > VALUE_BITS_MAX:
         return "a number of many digits"
+    if isinstance(value, float | Decimal):
+        return _number(value)
     return _escaped(str(value))
+
+
+def _number(value: float | Decimal) -> str:
+    """Return a number in plain digits where it has not too many, as the language has no exponents."""
+    exact = Decimal(repr(value)) if isinstance(value, float) else value
+    is_plain = exact.is_finite() and abs(exact.adjusted()) <= _PLAIN_DIGITS_MAX
+    return _escaped(format(exact, "f") if is_plain else str(value))
 
 
 def _joined(start: str, items: list[str], end: str, *, is_whole: bool) -> str:

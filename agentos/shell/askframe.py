@@ -6,7 +6,7 @@
     ┌ written by the agent
     │ path: /report.md
     └
-    ┌ a wider scope stores this rule; the values in it are the agent's
+    ┌ a wider scope stores this rule, with the agent's values
     │ allow fs.write "/report.md" when path == "/report.md" and mode == "replace" and ... any text, data
     └
 
@@ -35,6 +35,7 @@ _CHARS_MAX: Final = 400
 _BAR: Final = "│ "
 _DOTTED: Final = "┊ "
 _INDENT: Final = "    "
+_LEADS_TO: Final = ("resolved", "resolved_to", "problem")
 _TITLES: Final = {
     "approval": "wants", "question": "asks", "unknown_outcome": "does not know whether this happened:", "capability": "requests",
     "widening": "wants to widen",
@@ -82,7 +83,7 @@ def offered(ask: Ask, *, columns: int = _CHARS_MAX) -> list[str]:
     """Return what a wider scope would store and what that would have covered; nothing for an ask without an offer."""
     if not ask.offer:
         return []
-    lines = ["┌ a wider scope stores this rule; the values in it are the agent's"]
+    lines = ["┌ a wider scope stores this rule, with the agent's values"]
     lines += _barred([line(ask.offer)], f"see `agentos asks {ask.id} -o json`", LINES_MAX, columns)
     lines.append("└")
     lines.append(
@@ -98,17 +99,18 @@ def offered(ask: Ask, *, columns: int = _CHARS_MAX) -> list[str]:
 def _said(ask: Ask) -> list[str]:
     if ask.kind == "question":
         options = ask.args.get("options")
-        return [block(ask.args.get("question", "")).replace("\n", f"\n{_INDENT}"), *([f"options: {', '.join(map(str, options))}"] if options else [])]
+        said = block(ask.args.get("question", "")).replace("\n", f"\n{_INDENT}")
+        return [said, *([_named("options", ", ".join(map(str, options)))] if options else [])]
     preview = ask.preview if isinstance(ask.preview, dict) else {}
     is_request = preview.get("op") == ask.op and "args" in preview
     shown = [_named("question", ask.question)] if ask.question else []
     shown += [_named(name, preview[name]) for name in ("resource", "cwd") if is_request and name in preview]
-    shown += [
-        _named(name, value) for name, value in ask.args.items() if value is not None and not _in_preview(name, preview)
-    ]
+    shown += [_named(name, value) for name, value in ask.args.items() if value is not None and not _in_preview(name, preview)]
     if is_request:
         return shown
-    shown += [_named(name, preview[name]) for name in ("summary", "resolved", "resolved_to", "problem") if preview.get(name)]
+    known = ask.args.values()
+    shown += [_named("summary", preview["summary"])] if preview.get("summary") else []
+    shown += [_named(name, preview[name]) for name in _LEADS_TO if preview.get(name) and preview[name] not in known]
     if preview.get("diff"):
         shown += ["", str(preview["diff"]).rstrip("\n")]
         shown += ["(the difference is longer than what is shown)"] if preview.get("cut") else []

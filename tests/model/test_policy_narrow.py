@@ -19,6 +19,7 @@ from agentos.policy import Layer, Stack, load_layer
 from agentos.policy.flow import Origin
 from agentos.policy.narrow import Comparison, Witness, compare
 from agentos.policy.narrow_flow import Supposed
+from agentos.policy.narrow_label import opened_by_labels
 from agentos.policy.verdict import RANK, width_of
 
 
@@ -176,3 +177,25 @@ def test_adding_a_deny_is_always_narrower_and_taking_it_away_never_claims_to_be(
     old, new, removed = compared(f"{texts[0]}\n{deny}", texts[0])
     assert removed.wider == (added.narrowing is not None)
     assert removed.witness is None or holds(old, new, removed.witness)
+
+
+def raised(call: Any) -> Any:
+    """The same call where everything is untrusted."""
+    resources, args, facts, late = call
+    flow = facts["flow"]
+    plain = {value: Origin(4, origin.sources) for value, origin in flow._plain.items()}
+    return resources, args, {**facts, "flow": Supposed(4, history=flow._history, plain=plain)}, late
+
+
+@settings(max_examples=120, deadline=None)
+@given(pair())
+def test_a_layer_that_labels_do_not_open_decides_no_call_more_freely_when_its_values_are_untrusted(texts: tuple[str, str]) -> None:
+    for text in texts:
+        layer = load_layer(text, source="t", table=TABLE)
+        if opened_by_labels(layer):
+            continue
+        stack = Stack([layer])
+        for op in OPS:
+            for call in calls(op.name):
+                low, high = (stack.decide(op, one[0], one[1], one[2], late=one[3]) for one in (call, raised(call)))
+                assert RANK[high.outcome] <= RANK[low.outcome]

@@ -359,7 +359,7 @@ async def test_no_text_of_an_agent_leaves_its_frame(text: str, tmp_path: Path) -
             lines = framed(ask)
             begin, end = lines.index("\u250c written by the agent"), len(lines) - 1
             assert lines[end] == "\u2514"
-            assert all(line.startswith("\u2502 ") for line in lines[begin + 1 : end])
+            assert all(line.startswith(("\u2502 ", "\u250a ")) for line in lines[begin + 1 : end])
             assert all(char.isprintable() for line in lines for char in line)
             assert lines.count("\u2514") == 1
 

@@ -293,3 +293,20 @@ async def test_a_resumed_program_carries_the_label_it_had(place: Path) -> None:
     async with opened(copy, workspace=place / "w", policy=POLICY, programs=[agentos.program("reader")(reader)]) as k:
         await settled(k)
         assert words(k, k.process(process.pid)) == ["untrusted"]
+
+
+async def test_a_denial_does_not_quote_what_a_fooled_giver_wrote(place: Path) -> None:
+    async with kernel(place) as k:
+        parent = await host(k, *ALL)
+        await k.register(agentos.Image.host("worker"))
+        child = k.process(await parent.call("proc.spawn", image="worker:1"))
+        await parent.call("cap.grant", text="fs.read /desk/**", to=child.pid)
+        with pytest.raises(agentos.Denied) as honest:
+            await child.call("fs.read", path="/inbox/mail.txt")
+        await parent.call("fs.read", path="/inbox/mail.txt")
+        await parent.call("cap.grant", text="fs.list /pay/EVIL-9/**", to=child.pid)
+        with pytest.raises(agentos.Denied) as fooled_one:
+            await child.call("fs.list", path="/desk")
+        assert "/desk/**" in honest.value.hint
+        assert "EVIL" not in str(fooled_one.value.to_data())
+        assert words(k, child) == []

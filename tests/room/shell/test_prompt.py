@@ -89,7 +89,7 @@ async def test_remembering_shows_the_rule_and_wants_a_scope(tasks: Any, monkeypa
         await consulted(kernel, tasks, keys, TO_BOB)
         [grant] = await kernel.standing()
         assert (grant.scope, grant.by) == ("tree", people.whoami())
-        shown = "".join(line.removeprefix("│ ") for line in keys.said)
+        shown = "".join(line.removeprefix("│ ").removeprefix("┊ ") for line in keys.said)
         assert grant.offer in shown
         assert any(line.startswith("not taken: `nonsense` is not a scope") for line in keys.said)
 

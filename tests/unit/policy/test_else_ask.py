@@ -79,7 +79,7 @@ def test_of_two_resources_one_that_is_only_nearly_covered_asks() -> None:
         (["a", "b"], '["a", "b"]'),
         ([[["deep"]]], "[[[...]]]"),
         ({"k": 1}, '{"k": 1}'),
-        (True, "True"),
+        (True, "true"),
         (10**400, "a number of many digits"),
         (None, "nothing"),
         (list(range(1000)), "[0, 1, 2, 3, 4, 5, 6, 7...]"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from agentos.abi.op import OpTable
@@ -87,3 +89,50 @@ def test_what_cannot_be_set_is_refused(setting: str, message: str) -> None:
 def test_two_arguments_of_one_value_have_the_sources_of_both() -> None:
     line = 'allow bank.transfer "acct/7" account=x value=x value.source="result(bank.history).date" account.source=prompt'
     assert check_text(f"{POLICY}expect {line}", source="t.policy", table=BANK).errors == ()
+
+
+def _put(key: str, into: str | None = None) -> None: ...
+
+
+def _own(args: dict[str, Any], pid: int) -> bool:
+    return bool(args["into"] == f"proc/{pid}")
+
+
+def _mine(args: dict[str, Any], pid: int) -> None:
+    args["into"] = args["into"] or f"proc/{pid}"
+
+
+OWN = OpTable([
+    op("me.exit", lambda: None, "local", "id:self", self_right=True),
+    op("me.drop", lambda right: None, "local", "id:{right}", self_right=True),
+    op("me.put", _put, "local", "id:{into:path}/{key}", self_right=_own, prepare=_mine),
+])  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "line"),
+    [
+        ("policy", "", "allow me.exit"),
+        ("policy", "deny me.exit", "deny me.exit"),
+        ("policy", "", "allow me.drop"),
+        ("policy", "", "allow me.put key=a"),
+        ("policy", "", 'deny me.put key=a into="proc/7"'),
+        ("policy", "", 'deny me.put "notes/a"'),
+        ("restrict", "", 'allow me.put "notes/a"'),
+    ],
+)
+def test_a_right_over_oneself_passes_the_default_of_a_policy_also_in_an_expectation(kind: str, body: str, line: str) -> None:
+    assert check_text(f'{kind} "t"\n{body}\nexpect {line}', source="t.policy", table=OWN).errors == ()
+
+
+@pytest.mark.parametrize(
+    ("kind", "line", "message", "hint"),
+    [
+        ("policy", "deny me.exit", "expected deny for me.exit `self`, got allow: no rule", "a right over oneself passes"),
+        ("policy", "ask me.drop", "expected ask for me.drop, got allow", "a right over oneself passes"),
+        ("restrict", 'deny me.put "a/b"', "expected deny for me.put `a/b`, got allow: no rule", "a `restrict` file lets pass"),
+    ],
+)
+def test_what_passes_unmentioned_is_explained_and_an_id_that_is_not_given_is_not_shown(kind: str, line: str, message: str, hint: str) -> None:
+    (error,) = check_text(f'{kind} "t"\nexpect {line}', source="t.policy", table=OWN).errors
+    assert (error.message.startswith(message), error.hint.startswith(hint)) == (True, True)

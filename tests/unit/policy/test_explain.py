@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from agentos.abi.labels import UNTRUSTED
 from agentos.policy import Stack, check_text, load_layer
 from agentos.policy.explain import Explanation
-from tests.unit.policy.builders import TABLE, call, known, layer
+from tests.unit.policy.builders import TABLE, call, known, layer, op, table
 
 
 def explain(body: str, name: str, *, late: bool = False, facts: dict[str, Any] | None = None, **args: Any) -> Explanation:
@@ -31,6 +32,18 @@ def test_a_failing_condition_is_shown_with_the_value_it_saw() -> None:
     found = explain("allow fs.write when size <= 3 and mode == create", "fs.write", path="/a", text="abcd", mode="create")
     assert found.layers[0].lines[0].why == "`size <= 3` is false: size is 4"
     assert "arguments that t.policy:2 allows" in found.change
+
+
+@pytest.mark.parametrize(
+    ("value", "seen"),
+    [
+        (Decimal("70"), "70"), (Decimal("1E+2"), "100"), (0.00001, "0.00001"), (True, "true"), ("a\n\"b", '"a\\n\\"b"'), ([1, "x", False], '[1, "x", false]'),
+        ({"a": None}, '{"a": nothing}'), (1e300, "1e+300"), (10**100, "a number of many digits"),
+    ],
+)  # fmt: skip
+def test_a_value_is_shown_as_the_language_writes_it(value: object, seen: str) -> None:
+    found = explain("allow bank.transfer when value == never any *", "bank.transfer", account="a", amount=1, value=value)
+    assert found.layers[0].lines[0].why.endswith(f"value is {seen}")
 
 
 def test_an_unknown_condition_of_a_deny_is_shown_as_such() -> None:
@@ -93,8 +106,10 @@ ORIGINS = known({"a": "prompt", "b": ("result(net.fetch).body", UNTRUSTED)}, cou
         ("account from { prompt }", "c", "`account` is not grounded: trusted"),
         ("account.integrity == trusted", "b", "`account` is from result(net.fetch).body: untrusted"),
         ("count(fs.read) < 3", "a", "count(fs.read) is 4"),
-        ("flow.level == secret", "a", "flow.level is 'public'"),
+        ("flow.level == secret", "a", "flow.level is \"public\""),
         ("meta from { prompt }", "a", "meta is absent"),
+        ("amount > 70", "a", "amount is 1"),
+        ("after(fs.read)", "a", "after(fs.read) is false"),
     ],
 )
 def test_an_explanation_says_where_a_value_comes_from(condition: str, account: str, seen: str) -> None:
@@ -128,6 +143,14 @@ def test_an_empty_stack_explains_itself() -> None:
     assert "capabilities alone decide" in str(Stack([]).explain(*call("fs.read", path="/a")))
 
 
+def _put(key: str) -> None: ...
+
+
+OWN = table(
+    op("me.exit", lambda: None, "local", "id:self", self_right=True),
+    op("me.put", _put, "local", "id:self", self_right=lambda args, pid: args["key"] == str(pid)),
+)
+
 WARNINGS = [
     ('allow fs.read "/a/b"\ndeny fs.read "/a/**"', [("W101", 2)]),
     ('ask fs.read, fs.write "/a/b"\ndeny fs.* "/a/**"', [("W101", 2)]),
@@ -152,12 +175,15 @@ WARNINGS = [
     ("ask fs.read remember tree\nask fs.read remember once", []),
     ("allow fs.read\nlimit fs.write 3 per 1d\nrequire log for exec.run\nlimit fs.* 3 per 1d", [("W140", 3), ("W140", 4)]),
     ("ask fs.write\nlimit fs.write 3 per 1d", []),
+    ("limit me.exit 3 per 1d\nrequire log for me.put\nlimit me.* 9 per 1d", []),
+    ("deny me.exit\nlimit me.exit 3 per 1d", [("W140", 3)]),
+    ('deny me.exit "self"\ndeny me.put when key == a\nlimit me.exit, me.put 3 per 1d', []),
     ('allow net.fetch "https://*.example/**"', []),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("body", "warned"), WARNINGS, ids=[line[0][:60] for line in WARNINGS])
 def test_dead_and_redundant_lines_are_warned_about(body: str, warned: list[tuple[str, int]]) -> None:
-    report = check_text(f'policy "t"\n{body}', source="t.policy", table=TABLE)
+    report = check_text(f'policy "t"\n{body}', source="t.policy", table=OWN)
     assert report.errors == ()
     assert [(found.code, found.at.line) for found in report.warnings] == warned

@@ -211,11 +211,93 @@ def test_an_obligation_is_kept_for_every_call_that_still_passes() -> None:
     assert compared(old, POLICY + 'allow fs.read "/a/**"\nrequire log, redact for fs.read "/a/**"').narrower
 
 
+def test_a_limit_that_another_process_wrote_does_not_go_on_counting() -> None:
+    """A fork has its parent's layer; what it writes itself is counted under its own name, from nothing."""
+    text = POLICY + "allow fs.read\nlimit fs.read 3 per tree"
+    old, same, own = (
+        load_layer(text + more, source=source, table=OPS)
+        for more, source in (("", "proc/1"), (" # more", "proc/1"), (" # more", "proc/2"))
+    )
+    assert compare(old, same, OPS, running=True).narrower
+    found = compare(old, own, OPS, running=True)
+    assert found.witness is not None
+    assert "starts counting anew; a layer that another process wrote" in found.witness.text()
+    assert compare(old, load_layer(text, source="proc/2", table=OPS), OPS, running=True).narrower  # the text it has: nothing changes
+
+
 def test_a_label_is_not_dropped_and_nothing_is_endorsed_anew() -> None:
     old = POLICY + "allow fs.read\nlabel result(fs.read) untrusted"
     assert compared(old, POLICY + "allow fs.read").wider
     assert compared(old, POLICY + "allow fs.read\nlabel result(fs.read) untrusted, secret").narrower
     assert compared(POLICY + "allow net.fetch any *", POLICY + "allow net.fetch any *\nlabel result(net.fetch) trusted").wider
+
+
+def test_labels_of_one_source_count_together_however_they_are_written() -> None:
+    both = POLICY + "allow fs.read\nlabel result(fs.read) untrusted, secret"
+    apart = POLICY + "allow fs.read\nlabel result(fs.read) untrusted\nlabel result(fs.read) secret"
+    assert compared(both, apart).narrower
+    assert compared(apart, both).narrower
+    assert compared(both, POLICY + "allow fs.read\nlabel result(fs.read) untrusted, internal").wider
+
+
+OPENING = [
+    "allow msg.send when flow.level == secret any *",
+    "allow msg.send when flow.integrity != trusted any *",
+    "allow msg.send when flow.level in [internal, secret] any *",
+    "allow msg.send when to.level > public any *",
+    "allow msg.send when not (channel.integrity == trusted) any *",
+    "allow msg.send unless flow.level == public any *",
+    "allow msg.send when flow.level == internal any *",
+    "allow msg.send when proc.goal is absent any *",
+    "allow msg.send any * deny msg.send when flow.level < secret",
+    "allow msg.send any * deny msg.send when flow.integrity == trusted or channel is absent",
+    "allow msg.send any * deny msg.send unless flow.level >= internal",
+    "ask msg.send when flow.level >= secret",
+    'allow msg.send any * ask msg.send when not (proc.goal like "**")',
+    "allow msg.send any * limit msg.send when flow.level == public 3 per 1h",
+    "allow msg.send any * require log for msg.send when flow.integrity == trusted",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("rules", OPENING)
+def test_a_label_more_is_undecided_where_a_higher_label_may_open_something(rules: str) -> None:
+    found = compared(POLICY + rules, f"{POLICY}{rules}\nlabel result(fs.read) secret, untrusted")
+    assert found.undecided
+    assert not found.narrower
+    (shown,) = diff(loaded(POLICY + rules), loaded(f"{POLICY}{rules}\nlabel result(fs.read) secret, untrusted"), OPS)
+    assert shown.text().startswith("undecided `label result(fs.read) secret, untrusted` is new; where labels are higher, `")
+
+
+def test_dropping_an_endorsement_raises_labels_too() -> None:
+    rules = POLICY + "allow msg.send when flow.integrity == untrusted any *"
+    endorsed = f"{rules}\nlabel result(net.fetch).body trusted"
+    assert compared(endorsed, rules).undecided
+    assert compared(POLICY + "allow fs.read\nlabel result(net.fetch).body trusted", POLICY + "allow fs.read").narrower
+
+
+CLOSING = [
+    "allow msg.send when flow.level < secret and flow.integrity == trusted any *",
+    "allow msg.send when not (flow.level == secret or to.integrity == untrusted) any *",
+    "allow msg.send when flow.level in [public, internal] any *",
+    "allow msg.send unless flow.level >= internal any *",
+    'allow msg.send when proc.goal like "**" and channel from { prompt } any *',
+    "allow msg.send any * deny msg.send when flow.level > public or channel.integrity == untrusted",
+    "allow msg.send any * limit msg.send when flow.level == secret 3 per 1h",
+    "allow msg.send any * require log for msg.send when flow.integrity != trusted",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("rules", CLOSING)
+def test_a_label_more_is_narrower_where_higher_labels_only_close(rules: str) -> None:
+    assert compared(POLICY + rules, f"{POLICY}{rules}\nlabel result(fs.read) secret, untrusted").narrower
+    opening = f"{POLICY}{rules}\nallow fs.write when flow.level == secret any *"
+    assert compared(opening, f"{POLICY}{rules}\nlabel result(fs.read) secret").narrower, "one strict layer of the two is enough"
+
+
+def test_an_ask_of_a_restrict_file_that_begins_to_hold_only_narrows() -> None:
+    rules = RESTRICT + "ask msg.send when flow.integrity == untrusted"
+    assert compared(rules, f"{rules}\nlabel result(fs.read) untrusted").narrower
+    assert compared(rules.replace("== un", "== "), f"{rules.replace('== un', '== ')}\nlabel result(fs.read) untrusted").undecided
 
 
 def test_an_op_that_is_mounted_later_is_thought_of() -> None:
@@ -280,3 +362,37 @@ def test_diff_names_each_op_that_differs_in_both_directions() -> None:
     assert "\nnarrower  fs.write" in found["fs.write"].text()
     assert "limit" in found[""].text()
     assert diff(a, a, OPS) == []
+
+
+LINES = [
+    ("limit fs.read 3 per tree", "", "wider     `limit fs.read 3 per tree` is gone"),
+    ("", "limit fs.read 3 per tree", "narrower  `limit fs.read 3 per tree` is new"),
+    ("limit fs.read 3 per tree", "limit fs.read 2 per tree", "narrower  `limit fs.read 3 per tree` becomes `limit fs.read 2 per tree`"),
+    ("limit fs.read 2 per tree", "limit fs.read 3 per tree", "wider     `limit fs.read 2 per tree` becomes `limit fs.read 3 per tree`"),
+    ("limit fs.read 2 per tree", "limit fs.read 2 per tree limit fs.read 9 per tree", ""),
+    ("", "label result(fs.read) secret", "narrower  `label result(fs.read) secret` is new"),
+    ("label result(fs.read) secret", "", "wider     `label result(fs.read) secret` is gone"),
+    ("label result(fs.read) secret", "label result(fs.read) internal",
+     "wider     `label result(fs.read) secret` becomes `label result(fs.read) internal`"),
+    ("", "label result(net.fetch).body trusted", "wider     `label result(net.fetch).body trusted` is new"),
+    ("label result(net.fetch).body trusted", "", "narrower  `label result(net.fetch).body trusted` is gone"),
+    ("", "label prompt internal label human secret",
+     "narrower  `label prompt internal` is new\nnarrower  `label human secret` is new"),
+    ("", "require log, preview for fs.read", "narrower  fs.read /: allow before and after; `log`, `preview` are required now"),
+    ("require log for fs.read", "", "wider     fs.read /: allow before and after; `log` is no longer required"),
+    ("require log for fs.read", "require redact for fs.read",
+     "wider     fs.read /: allow before and after; `log` is no longer required\n"
+     "narrower  fs.read /: allow before and after; `redact` is required now"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("a", "b", "text"), LINES)
+def test_every_line_of_a_diff_says_what_b_does(a: str, b: str, text: str) -> None:
+    before, after = (loaded(f"{POLICY}allow fs.read\n{each}") for each in (a, b))
+    assert "\n".join(each.text() for each in diff(before, after, OPS)) == text
+
+
+def test_a_witness_is_spelled_as_the_language_writes_values() -> None:
+    found = wider(POLICY, POLICY + "allow msg.send when to from { human } any *").text()
+    assert "value=nothing (" in found
+    assert "comes from human)" in found

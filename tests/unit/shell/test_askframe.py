@@ -10,7 +10,6 @@ from agentos.shell.askframe import framed, offered, subject
 from agentos.shell.people import matches
 from tests.unit.shell.builders import ask
 
-
 BARS = ("│ ", "┊ ")
 
 
