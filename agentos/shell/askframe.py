@@ -112,8 +112,8 @@ def _said(ask: Ask) -> list[str]:
     shown += [_named("summary", preview["summary"])] if preview.get("summary") else []
     shown += [_named(name, preview[name]) for name in _LEADS_TO if preview.get(name) and preview[name] not in known]
     if preview.get("diff"):
-        shown += ["", str(preview["diff"]).rstrip("\n")]
         shown += ["(the difference is longer than what is shown)"] if preview.get("cut") else []
+        shown += ["", str(preview["diff"]).rstrip("\n")]
     elif preview.get("before") and preview.get("before") == preview.get("after"):
         shown.append("(this is what the file holds already)")
     elif ask.preview is not None and not preview:

@@ -14,6 +14,8 @@
       late: {dest_ip: string}
       doc: Pay somebody.
 
+Without the option, policy files are checked with what the folder ``devices`` beside them declares, if there is one.
+
 YAML or JSON. The keys are those of `Device.op`; the arguments are a JSON schema, as for `Device.from_functions`.
 """
 
@@ -38,17 +40,26 @@ _LATE: Final[dict[str, type]] = {"string": str, "integer": int, "number": float,
 _USAGE: Final = "see docs/reference/policy-tools.md"
 
 
-def table_with(files: Iterable[Path] | None) -> OpTable:
-    """Return the built-in ops and those that `files` declare.
+def table_with(files: Iterable[Path] | None, *, beside: Iterable[Path] = ()) -> OpTable:
+    """Return the built-in ops and those that `files` declare, or, when none are given, the declarations beside policy files.
+
+    Args:
+        files: Declarations.
+        beside: Policy files, in whose folders a folder ``devices`` is looked for.
 
     Raises:
         Invalid: `invalid.op`, a file cannot be read or declares what is no op; a name is taken.
     """
     table = builtin()
-    for file in files or ():
+    for file in files or _declarations(beside):
         for op in declared(_read(file), str(file)):
             table.add(op)
     return table
+
+
+def _declarations(policies: Iterable[Path]) -> list[Path]:
+    folders = dict.fromkeys(policy.parent / "devices" for policy in policies if policy != Path("-"))
+    return [file for folder in folders for kind in ("yaml", "yml", "json") for file in sorted(folder.glob(f"*.{kind}"))]
 
 
 def _read(file: Path) -> bytes:

@@ -27,6 +27,16 @@ def place(tmp_path: Path) -> Place:
     return found
 
 
+def test_check_takes_the_declarations_in_the_folder_beside_a_policy(place: Place) -> None:
+    folder = place.folder / "own"
+    (folder / "devices").mkdir(parents=True)
+    (folder / "pay.policy").write_text('policy "pay"\nallow bank.transfer "acct/7" when amount <= 5 any to\n')
+    assert place.data("policy", "check", "own/pay.policy", status=2)["errors"][0]["code"] == "E010"
+    (folder / "devices" / "bank.yaml").write_text(BANK)
+    assert place.data("policy", "check", "own/pay.policy")["ok"]
+    assert place.data("policy", "diff", "own/pay.policy", "own/pay.policy")["equal"]
+
+
 def test_check_takes_several_files_and_stdin_and_says_what_is_doubtful(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     (place.folder / "twice.policy").write_text('policy "t"\nallow fs.read\nallow fs.read "/a"\n')
     found = place.data("policy", "check", "ugly.policy", "twice.policy")

@@ -21,6 +21,7 @@ from agentos.shell.verbs.signals import parse_json
 
 __all__ = ["approve", "asks", "deny"]
 
+_ALL_LINES = 20_000
 AskId = Annotated[int, typer.Argument(help="The ask, as `asks` shows it.", metavar="ID")]
 Reason = Annotated[str | None, typer.Option(help="Told to the agent and kept in the journal.")]
 By = Annotated[str | None, typer.Option(help="Who answers; the user's name when left out.", metavar="NAME")]
@@ -39,7 +40,7 @@ async def asks(
     async with shell.looking() as kernel:
         if ask is not None:
             one = await kernel.ask(ask)
-            shell.output.emit(Page(one, text="\n".join([*framed(one), *offered(one)]), name=lambda each: each.id))
+            shell.output.emit(Page(one, text="\n".join([*framed(one, lines_max=_ALL_LINES), *offered(one)]), name=lambda each: each.id))
             return
         found = await kernel.asks(state=None if show_all else "pending")
     first = {each.batch: each.id for each in reversed(found) if each.batch}

@@ -65,7 +65,7 @@ def policy_check(
     strict: Annotated[bool, typer.Option("--strict", help="Warnings are errors.")] = False,
 ) -> int:
     """Check policy files: each error with its line and a caret, and what never matches. Status 2 when there are errors."""
-    table = table_with(devices)
+    table = table_with(devices, beside=files)
     errors: list[Problem] = []
     warnings: list[Problem] = []
     checked: list[dict[str, Any]] = []
@@ -140,7 +140,7 @@ def policy_diff(
 
     Status 0 when there is no difference, 1 when there is one.
     """
-    table = table_with(devices)
+    table = table_with(devices, beside=(old, new))
     first, second = layer_of(old, table), layer_of(new, table)
     if trace is not None:
         return _diff_by_trace(shell, first, second, table, trace)

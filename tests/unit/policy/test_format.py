@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from agentos.abi.ops import builtin
 from agentos.errors import Invalid
 from agentos.policy import check_text
-from agentos.policy.format import WIDTH, format_text
+from agentos.policy.format import format_text
+from agentos.policy.format_lines import WIDTH
 from agentos.policy.lexer import tokenize
 from agentos.policy.parse import parse_file
 
