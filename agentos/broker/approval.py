@@ -148,10 +148,10 @@ class Approvals:
             return await call.syscall.preview(call.args, {"pid": call.process.pid, "resources": call.resources})
 
     def _digest(self, call: Request, preview: Any) -> bytes:
-        where = call.process.cwd.encode() if _is_command(call) else b""
+        more = [call.process.cwd.encode()] if _is_command(call) else []
         if call.op.asks:
-            where = b"label %d" % call.process.label  # what it is asked to take off is what the person is shown
-        return digest(call.op.key_bytes, call.encoded, call.resource_text.encode(), encode(preview), where)
+            more.append(b"label %d" % call.process.label)  # what it is asked to take off is what the person is shown
+        return digest(call.op.key_bytes, call.encoded, call.resource_text.encode(), encode(preview), *more)
 
     def _open(self, call: Request, verdict: Verdict, preview: Any, changes: list[Change]) -> AskRecord:
         core, process = self._core, call.process

@@ -47,27 +47,41 @@ class Piece:
 
 def group_lines(group: list[Piece]) -> list[str]:
     """Return the lines of statements with nothing between them, in columns."""
-    cells = [
-        _cells(piece) if not piece.inside and (_is_expect(piece) or len(_line(piece)) <= WIDTH) else None for piece in group
-    ]
+    cells = [_cells(piece) if _is_row(piece) else None for piece in group]
     widths = _widths([cell for cell in cells if cell is not None])
     lines: list[str] = []
     for piece, cell in zip(group, cells, strict=True):
         lines += piece.above
-        made = [] if cell is None else [_row(cell, widths)]
-        if not made or len(made[0]) > WIDTH:
-            made = _broken(piece) if cell is None or not _is_expect(piece) else _filled(_row(cell[:3], widths), _settings(piece))
+        made = _broken(piece) if cell is None else _laid_out(piece, cell, widths)
         made[-1] += f"  {piece.behind}" if piece.behind else ""
         lines += made
     return lines
 
 
+def _is_row(piece: Piece) -> bool:
+    """Say whether a statement stands in the columns of its group: what fits in one line, and every expectation."""
+    return not piece.inside and (_is_expect(piece) or len(_spaced(piece.tokens, is_let=piece.is_let)) <= WIDTH)
+
+
+def _laid_out(piece: Piece, cell: tuple[str, ...], widths: dict[str, tuple[int, int]]) -> list[str]:
+    """Return the lines of a statement in columns: one, unless that is too long by them."""
+    row = _row(cell, widths)
+    if len(row) <= WIDTH:
+        return [row]
+    if not _is_expect(piece):
+        return _broken(piece)
+    first, *others = _settings(piece) or [""]
+    lines = [_row((*cell[:3], first), widths)]
+    for word in others:
+        if len(lines[-1]) + 1 + len(word) > WIDTH:
+            lines.append(INDENT + word)
+        else:
+            lines[-1] += f" {word}"
+    return lines
+
+
 def _is_expect(piece: Piece) -> bool:
     return piece.tokens[0].text == "expect"
-
-
-def _line(piece: Piece) -> str:
-    return _spaced(piece.tokens, is_let=piece.is_let)
 
 
 def _cells(piece: Piece) -> tuple[str, ...]:
@@ -101,12 +115,12 @@ def _widths(rows: list[tuple[str, ...]]) -> dict[str, tuple[int, int]]:
 def _row(cells: tuple[str, ...], widths: dict[str, tuple[int, int]]) -> str:
     if len(cells) == 1:
         return cells[0]
-    start, ops, patterns, *rest = cells
+    start, ops, patterns, rest = cells
     ops_width, patterns_width = widths["expect" if start.startswith("expect") else "rule"]
     parts = [start, ops.ljust(ops_width)]
     if patterns:
         parts.append(patterns.ljust(patterns_width))
-    return " ".join([*parts, *rest]).rstrip()
+    return " ".join([*parts, rest]).rstrip()
 
 
 def _broken(piece: Piece) -> list[str]:
@@ -169,30 +183,32 @@ def _margin(level: int) -> str:
     return INDENT + "  " * (level + 1)
 
 
-def _chunks(tokens: list[Token], level: int, *, is_let: bool, word: str = "or") -> Iterator[tuple[int, list[Token]]]:
+def _chunks(
+    tokens: list[Token], level: int, *, is_let: bool, word: str = "or", begins: int = 0
+) -> Iterator[tuple[int, list[Token]]]:
     """Split after commas and before `or` within `level` brackets; what is still too long before `and`, then one bracket further in.
 
-    Yields the number of brackets around the start of each part, and the part.
+    Yields the number of brackets around the start of each part, and the part. The first part starts within `begins` brackets.
     """
     chunks: list[list[Token]] = [[]]
     depth = deepest = 0
     for number, token in enumerate(tokens):
-        is_break = tokens[number - 1].text == "," if word == "or" else False
-        if number and depth == level and (is_break or (token.kind == "name" and token.text == word)):
+        is_joint = token.kind == "name" and token.text == word
+        if number and depth == level and (is_joint or (word == "or" and tokens[number - 1].text == ",")):
             chunks.append([])
         chunks[-1].append(token)
         depth += _opening(token)
         deepest = max(deepest, depth)
-    for number, chunk in enumerate(chunks):
-        begins = level if number else 0
+    for chunk in chunks:
         if len(_margin(level)) + len(_spaced(chunk, is_let=is_let)) <= WIDTH:
             yield begins, chunk
         elif word == "or":
-            yield from _chunks(chunk, level, is_let=is_let, word="and")
+            yield from _chunks(chunk, level, is_let=is_let, word="and", begins=begins)
         elif deepest > level:
-            yield from _chunks(chunk, level + 1, is_let=is_let)
+            yield from _chunks(chunk, level + 1, is_let=is_let, begins=begins)
         else:
             yield begins, chunk
+        begins = level
 
 
 def _opening(token: Token) -> int:
@@ -212,17 +228,6 @@ def _settings(piece: Piece) -> list[str]:
         found[-1].append(token)
         depth += _opening(token)
     return [_spaced(tokens) for tokens in found]
-
-
-def _filled(head: str, words: Sequence[str]) -> list[str]:
-    """Return a line that begins with `head`, and those below it that its words need."""
-    lines = [head]
-    for number, word in enumerate(words):
-        if number and len(lines[-1]) + 1 + len(word) > WIDTH:
-            lines.append(f"{INDENT}{word}")
-        else:
-            lines[-1] += f" {word}"
-    return lines
 
 
 def _end_of_ops(tokens: list[Token]) -> int:

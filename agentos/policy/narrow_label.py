@@ -12,7 +12,9 @@ from typing import Final
 from agentos.abi.labels import LEVELS
 from agentos.policy.check import CheckedRule
 from agentos.policy.layer import Layer
+from agentos.policy.limit import CheckedLimit
 from agentos.policy.origin import asks_origin, leaves_of
+from agentos.policy.require import CheckedRequire
 from agentos.policy.syntax import Aggregate, And, Expr, Literal, Not, Or, Test
 from agentos.policy.unparse import rule_text
 
@@ -31,7 +33,8 @@ def opened_by_labels(layer: Layer | None) -> str:
     if layer is None:
         return ""
     loose = [rule_text(rule.rule) for rule in layer.rules if _is_loose(rule, layer.kind)]
-    for item in (*layer.limits, *layer.requires):
+    statements: list[CheckedLimit | CheckedRequire] = [*layer.limits, *layer.requires]
+    for item in statements:
         when = item.scope.statement.when
         loose += [item.text] if when is not None and _trend(when)[1] else []
     return loose[0] if loose else ""

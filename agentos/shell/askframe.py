@@ -28,9 +28,11 @@ from agentos.kernel.ask import Ask
 from agentos.shell import words
 from agentos.shell.escape import block, line, wrapped
 
-__all__ = ["LINES_MAX", "framed", "offered", "subject"]
+__all__ = ["ALL_LINES", "LINES_MAX", "framed", "offered", "subject"]
 
 LINES_MAX: Final = 60
+ALL_LINES: Final = 20_000
+"""More than any ask has."""
 _CHARS_MAX: Final = 400
 _BAR: Final = "│ "
 _DOTTED: Final = "┊ "

@@ -95,7 +95,7 @@ def misuse(error: Exception) -> Invalid:
 def _group(words: tuple[str, ...]) -> Any:
     cls = type("VerbGroup", (VerbGroup,), {"words": words})
     app = typer.Typer(cls=cls, add_completion=False, no_args_is_help=True, context_settings=_SETTINGS, rich_markup_mode=None)
-    app.callback(help="; ".join(verb.summary for verb in VERBS if verb.name.startswith(f"{words[0]} ")))(lambda: None)
+    app.callback(help="; ".join(verb.summary for verb in VERBS if verb.name.startswith(f"{' '.join(words)} ")))(lambda: None)
     group = typer.main.get_command(app)
     group.name = words[-1]
     return group

@@ -15,7 +15,7 @@ import anyio
 
 from agentos.errors import Denied, Invalid
 from agentos.kernel.ask import Ask
-from agentos.shell.askframe import framed, offered, subject
+from agentos.shell.askframe import ALL_LINES, framed, offered, subject
 from agentos.shell.escape import line, wrapped
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Interrupted", "People", "matches", "whoami"]
 
 _LOOK_S = 0.5
-_LINES_AROUND, _LINES_LEAST, _ALL_LINES = 12, 8, 10_000
+_LINES_AROUND, _LINES_LEAST = 12, 8
 
 
 class Interrupted(Exception):
@@ -156,7 +156,7 @@ class People:
 
     def _show(self, ask: Ask, *, all_of_it: bool) -> None:
         size = shutil.get_terminal_size()
-        lines_max = _ALL_LINES if all_of_it else max(size.lines - _LINES_AROUND, _LINES_LEAST)
+        lines_max = ALL_LINES if all_of_it else max(size.lines - _LINES_AROUND, _LINES_LEAST)
         for each in framed(ask, lines_max=lines_max, columns=size.columns):
             self._say(each)
 

@@ -189,7 +189,9 @@ def raised(call: Any) -> Any:
 
 @settings(max_examples=120, deadline=None)
 @given(pair())
-def test_a_layer_that_labels_do_not_open_decides_no_call_more_freely_when_its_values_are_untrusted(texts: tuple[str, str]) -> None:
+def test_a_layer_that_labels_do_not_open_decides_no_call_more_freely_when_its_values_are_untrusted(
+    texts: tuple[str, str],
+) -> None:
     for text in texts:
         layer = load_layer(text, source="t", table=TABLE)
         if opened_by_labels(layer):

@@ -12,7 +12,7 @@ import typer
 from agentos.errors import Invalid
 from agentos.runtime.clock import SystemClock
 from agentos.shell import words
-from agentos.shell.askframe import framed, offered, subject
+from agentos.shell.askframe import ALL_LINES, framed, offered, subject
 from agentos.shell.context import Shell, is_remote
 from agentos.shell.escape import line
 from agentos.shell.output import Page
@@ -21,7 +21,6 @@ from agentos.shell.verbs.signals import parse_json
 
 __all__ = ["approve", "asks", "deny"]
 
-_ALL_LINES = 20_000
 AskId = Annotated[int, typer.Argument(help="The ask, as `asks` shows it.", metavar="ID")]
 Reason = Annotated[str | None, typer.Option(help="Told to the agent and kept in the journal.")]
 By = Annotated[str | None, typer.Option(help="Who answers; the user's name when left out.", metavar="NAME")]
@@ -40,7 +39,9 @@ async def asks(
     async with shell.looking() as kernel:
         if ask is not None:
             one = await kernel.ask(ask)
-            shell.output.emit(Page(one, text="\n".join([*framed(one, lines_max=_ALL_LINES), *offered(one)]), name=lambda each: each.id))
+            shell.output.emit(
+                Page(one, text="\n".join([*framed(one, lines_max=ALL_LINES), *offered(one)]), name=lambda each: each.id)
+            )
             return
         found = await kernel.asks(state=None if show_all else "pending")
     first = {each.batch: each.id for each in reversed(found) if each.batch}

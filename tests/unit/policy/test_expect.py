@@ -133,6 +133,8 @@ def test_a_right_over_oneself_passes_the_default_of_a_policy_also_in_an_expectat
         ("restrict", 'deny me.put "a/b"', "expected deny for me.put `a/b`, got allow: no rule", "a `restrict` file lets pass"),
     ],
 )
-def test_what_passes_unmentioned_is_explained_and_an_id_that_is_not_given_is_not_shown(kind: str, line: str, message: str, hint: str) -> None:
+def test_what_passes_unmentioned_is_explained_and_an_id_that_is_not_given_is_not_shown(
+    kind: str, line: str, message: str, hint: str
+) -> None:
     (error,) = check_text(f'{kind} "t"\nexpect {line}', source="t.policy", table=OWN).errors
     assert (error.message.startswith(message), error.hint.startswith(hint)) == (True, True)

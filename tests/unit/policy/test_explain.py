@@ -106,7 +106,7 @@ ORIGINS = known({"a": "prompt", "b": ("result(net.fetch).body", UNTRUSTED)}, cou
         ("account from { prompt }", "c", "`account` is not grounded: trusted"),
         ("account.integrity == trusted", "b", "`account` is from result(net.fetch).body: untrusted"),
         ("count(fs.read) < 3", "a", "count(fs.read) is 4"),
-        ("flow.level == secret", "a", "flow.level is \"public\""),
+        ("flow.level == secret", "a", 'flow.level is "public"'),
         ("meta from { prompt }", "a", "meta is absent"),
         ("amount > 70", "a", "amount is 1"),
         ("after(fs.read)", "a", "after(fs.read) is false"),

@@ -116,6 +116,45 @@ def test_a_statement_that_is_too_long_has_a_line_for_each_clause() -> None:
     assert max(map(len, lines)) <= WIDTH
 
 
+def test_a_set_of_sources_stays_on_one_line_when_it_fits_there() -> None:
+    given = ", ".join(f"result(bank.bill{number}).amount" for number in range(3))
+    text = f'policy "t"\nallow a.b when x == "{"1" * 40}" and to from {{ {given} }} and amount from {{ prompt }}\n'
+    assert spelled(text).splitlines()[2:] == [
+        f'      when x == "{"1" * 40}"',
+        f"        and to from {{ {given} }}",
+        "        and amount from { prompt }",
+    ]
+
+
+def test_what_brackets_hold_is_broken_only_where_no_line_holds_it_and_then_stands_further_in() -> None:
+    given = [f"result(bank.bill{number}).amount" for number in range(6)]
+    lines = spelled(f'policy "t"\nallow a.b when x == 1 and to from {{ {", ".join(given)} }} and y == 2\n').splitlines()
+    assert lines[2:] == [
+        "      when x == 1 and to from {" + f" {', '.join(given[:3])},", f"          {', '.join(given[3:])} }} and y == 2",
+    ]  # fmt: skip
+
+
+def test_a_long_condition_is_broken_before_or_rather_than_and() -> None:
+    one, two = ("x" * 30 + " == 1", "y" * 30 + " == 2")
+    lines = spelled(f'policy "t"\nallow a.b when ({one} and {two} or {two} and {one}) and {one}\n').splitlines()
+    assert lines[2:] == [f"      when ({one} and {two}", f"          or {two} and {one})", f"        and {one}"]
+
+
+def test_an_expectation_that_is_too_long_keeps_its_columns_and_is_broken_between_settings() -> None:
+    body = f'expect allow a.b "/x" to=["a", "b"] x="{"y" * 85}" x.source="result(a.b)" flow.level=secret\nexpect deny a.longer "/xyz" y=1\n'
+    assert spelled(f'policy "t"\n{body}').splitlines()[1:] == [
+        'expect allow a.b      "/x"   to=["a", "b"]',
+        f'      x="{"y" * 85}" x.source="result(a.b)"',
+        "      flow.level=secret",
+        'expect deny  a.longer "/xyz" y=1',
+    ]
+
+
+def test_no_line_of_statements_without_comments_is_too_long_where_it_can_be_broken() -> None:
+    text = 'policy "t"\n' + "\n".join(STATEMENTS) + f'\nallow {"z" * 20}.{"z" * 20} when x == "{"y" * 60}" because "b"'
+    assert max(map(len, spelled(text).splitlines())) <= WIDTH
+
+
 def test_a_comment_inside_a_statement_keeps_the_lines_of_its_author() -> None:
     text = 'policy "t"\nallow a.b   # which\n   "/x"  #   where\n when c==1\n'
     assert spelled(text) == 'policy "t"\nallow a.b  # which\n      "/x"  #   where\n      when c == 1\n'

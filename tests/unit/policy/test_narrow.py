@@ -222,7 +222,7 @@ def test_a_limit_that_another_process_wrote_does_not_go_on_counting() -> None:
     found = compare(old, own, OPS, running=True)
     assert found.witness is not None
     assert "starts counting anew; a layer that another process wrote" in found.witness.text()
-    assert compare(old, load_layer(text, source="proc/2", table=OPS), OPS, running=True).narrower  # the text it has: nothing changes
+    assert compare(old, load_layer(text, source="proc/2", table=OPS), OPS, running=True).narrower, "it is the text it has"
 
 
 def test_a_label_is_not_dropped_and_nothing_is_endorsed_anew() -> None:
@@ -297,7 +297,8 @@ def test_a_label_more_is_narrower_where_higher_labels_only_close(rules: str) -> 
 def test_an_ask_of_a_restrict_file_that_begins_to_hold_only_narrows() -> None:
     rules = RESTRICT + "ask msg.send when flow.integrity == untrusted"
     assert compared(rules, f"{rules}\nlabel result(fs.read) untrusted").narrower
-    assert compared(rules.replace("== un", "== "), f"{rules.replace('== un', '== ')}\nlabel result(fs.read) untrusted").undecided
+    ending = rules.replace("== untrusted", "== trusted")
+    assert compared(ending, f"{ending}\nlabel result(fs.read) untrusted").undecided
 
 
 def test_an_op_that_is_mounted_later_is_thought_of() -> None:
