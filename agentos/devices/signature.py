@@ -108,7 +108,9 @@ def _inlined(op: str, schema: Any) -> Any:
     """Return a schema with every reference replaced by what it names."""
     if not isinstance(schema, Mapping):
         return schema
-    named = {f"#/{group}/{name}": inner for group in ("$defs", "definitions") for name, inner in (schema.get(group) or {}).items()}
+    named = {
+        f"#/{group}/{name}": inner for group in ("$defs", "definitions") for name, inner in (schema.get(group) or {}).items()
+    }
 
     def inline(node: Any, depth: int) -> Any:
         if depth > _DEPTH_MAX:

@@ -171,12 +171,11 @@ class ProcessFlow:
                     heads[row.seq] = row.op, row.args
                 elif row.kind in ("call", "result") and row.outcome == "done" and row.result:
                     op, args = heads.pop(row.parent, (row.op, row.args))
-                    self._note(index, op, decode(row.result), decode(args) if args else {}, seq=row.seq, label=carried(row.labels))
+                    self._note(
+                        index, op, decode(row.result), decode(args) if args else {}, seq=row.seq, label=carried(row.labels)
+                    )
 
-
-    def _note(
-        self, index: Provenance, op: str, value: Any, args: Mapping[str, Any], *, seq: int, label: int
-    ) -> None:
+    def _note(self, index: Provenance, op: str, value: Any, args: Mapping[str, Any], *, seq: int, label: int) -> None:
         if op == "human.ask":
             for text in texts(value):
                 index.human.add(text)

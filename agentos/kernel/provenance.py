@@ -86,7 +86,9 @@ class Provenance:
         self._places: dict[str | bytes, _Place | tuple[_Place, ...]] = {}  # in the order in which values were last seen
         self._count = 0
         self._hash_key = secrets.token_bytes(16)
-        self._echoes: dict[str | bytes, int | None] = {}  # arguments of the call whose result is being noted -> label, None = not noted
+        self._echoes: dict[
+            str | bytes, int | None
+        ] = {}  # arguments of the call whose result is being noted -> label, None = not noted
 
     def __len__(self) -> int:
         """Return the number of (value, field) pairs that are kept."""

@@ -7,6 +7,7 @@ within what it, or the old layer, decides at the lower one.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Final
 
 from agentos.abi.labels import LEVELS
@@ -77,7 +78,7 @@ def _trend_of_test(test: Test) -> _Trend:
     holds = [_holds(test.verb, place, named) for place in range(len(scale))]
     if None in holds:
         return _BOTH
-    steps = list(zip(holds, holds[1:], strict=False))
+    steps = list(pairwise(holds))
     return (False, True) in steps, (True, False) in steps
 
 

@@ -237,12 +237,14 @@ class Kernel:
             )
         core = self.core
         answer = Answer(verdict, by, scope, edit, value.get("value"), "value" in value, reason, core.clock.now())
+        refused: Denied | None = None
         try:
             record, settled, seq = decide(core, ask_id, answer)
         except Denied as error:
-            await core.journal.durable(core.journal.head if error.seq is None else error.seq)
-            raise
+            refused, seq = error, core.journal.head if error.seq is None else error.seq
         await core.journal.durable(seq)
+        if refused is not None:
+            raise refused
         for each in settled:
             core.waits.wake(("ask", each))
         return as_ask(record)

@@ -67,8 +67,9 @@ def read_policy(path: str | Path) -> Policy:
         data = path.read_bytes()
         text = data.decode()
     except (OSError, UnicodeDecodeError) as error:
+        why = (error.strerror or "unreadable").lower() if isinstance(error, OSError) else "it is not UTF-8"
         raise Invalid(
-            "policy", f"policy `{path}` cannot be read: {error}", hint="give the path of a text file", where=str(path)
+            "policy", f"policy `{path}` cannot be read: {why}", hint="give the path of a text file", where=str(path)
         ) from error
     if len(data) > POLICY_BYTES_MAX:
         raise Invalid("policy", f"policy `{path}` has {len(data)} bytes, {POLICY_BYTES_MAX} at most", where=str(path))

@@ -84,7 +84,8 @@ def command(verb: Verb) -> Any:
 
 def misuse(error: Exception) -> Invalid:
     """Return typer's complaint as one of ours."""
-    said = str(getattr(error, "format_message", error.__str__)()).rstrip(".")
+    said = str(getattr(error, "format_message", error.__str__)()).rstrip(".").replace("Value error, ", "")
+    said = said.replace("Input should be a valid integer, unable to parse string as an integer", "it is not a whole number")
     context = getattr(error, "ctx", None)
     hint = f"`{context.command_path} --help` shows what it takes" if context is not None else "see `agentos --help`"
     return Invalid(

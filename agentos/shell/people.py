@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from agentos.abi.op import closest
 from agentos.errors import Denied, Invalid
 from agentos.kernel.ask import Ask
 from agentos.shell.askframe import ALL_LINES, framed, offered, subject
@@ -21,7 +22,7 @@ from agentos.shell.escape import line, wrapped
 if TYPE_CHECKING:
     from agentos.runtime.kernel import Kernel
 
-__all__ = ["Interrupted", "People", "matches", "whoami"]
+__all__ = ["Interrupted", "People", "expect_arguments", "matches", "whoami"]
 
 _LOOK_S = 0.5
 _LINES_AROUND, _LINES_LEAST = 12, 8
@@ -44,6 +45,18 @@ def matches(ask: Ask, rule: str) -> bool:
     if ask.kind != "approval" or not rule or not ask.rule:
         return False
     return rule in (ask.rule_name, ask.rule) or PurePosixPath(ask.rule).match(rule)
+
+
+def expect_arguments(ask: Ask, edit: dict[str, Any]) -> None:
+    """Refuse to change an argument that the call does not have: its program would be told of a mistake that a person made.
+
+    Raises:
+        Invalid: `invalid.argument`.
+    """
+    unknown = next((name for name in edit if ask.kind == "approval" and name not in ask.args), None)
+    if unknown is not None:
+        hint = closest(unknown, ask.args) or f"it has {', '.join(ask.args)}"
+        raise Invalid("argument", f"`{ask.op}` has no argument `{unknown}`", hint=hint, field="edit", ask=ask.id)
 
 
 @contextmanager
@@ -253,6 +266,11 @@ async def _approval(ask: Ask, say: Say) -> tuple[str, dict[str, Any]] | None:
     if choice in ("e", "edit"):
         changed = _object(await _read('arguments to change, as JSON, for example {"path": "/b.md"}: '))
         if changed is not None:
+            try:
+                expect_arguments(ask, changed)
+            except Invalid as error:
+                say(line(f"not taken: {error.message}; {error.hint}"))
+                return None
             return ("approve", {"edit": changed}) if await _confirmed(ask.op if ask.irreversible else "") else None
         say("that is no JSON object")
     elif choice:

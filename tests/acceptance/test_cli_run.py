@@ -109,3 +109,29 @@ def test_run_beside_a_kernel_spawns_in_that_kernel(tmp_path: Path) -> None:
     assert place.json("run", "job.yaml", "--yes")["pid"] == 2
     out, _ = running.communicate(timeout=20)
     assert (running.returncode, out) == (0, "slept\n")
+
+
+def test_a_run_that_plans_changes_nothing_outside(tmp_path: Path) -> None:
+    place = a_place(tmp_path)
+    planned = place.data("run", "job.yaml", "--yes", "--mode", "plan", status=1)
+    assert [(denied["op"], denied["rule"]) for denied in planned["denied"]] == [("fs.write", "mode:plan")]
+    assert not (place.work / "out.txt").exists()
+
+
+def test_a_run_with_nobody_to_ask_is_denied_what_it_would_ask(tmp_path: Path) -> None:
+    place = a_place(tmp_path)
+    alone = place.data("run", "careful.yaml", "--yes", "--mode", "noninteractive", status=1)
+    assert alone["code"] == "denied.human"
+    assert place.data("asks", "--all") == []
+    assert place.data("run", "careful.yaml", "--yes", "--mode", "careless", status=2)["message"].endswith("'noninteractive'")
+
+
+def test_a_mode_that_denies_more_does_not_reach_what_others_left_unfinished(tmp_path: Path) -> None:
+    place = a_place(tmp_path)
+    place.call("run", "careful.yaml", "--yes", status=4)
+    for mode in ("plan", "noninteractive"):
+        refused = place.data("run", "job.yaml", "--yes", "--mode", mode, status=1)
+        assert refused["code"] == "invalid.state"
+    assert place.data("asks")[0]["state"] == "pending"
+    place.call("run", "job.yaml", "--yes", "--mode", "ask")
+    assert place.data("wait", 1, "--mode", "noninteractive", status=4)["asks"][0]["id"] == 1

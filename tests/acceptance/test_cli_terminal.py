@@ -36,6 +36,11 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self._side, text.encode())
 
+    def kill(self) -> None:
+        """End it as a power cut does."""
+        self._process.kill()
+        self._process.wait(10)
+
     def end(self) -> int:
         while self._read():
             continue

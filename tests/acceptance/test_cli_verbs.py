@@ -38,6 +38,7 @@ def test_authority_is_granted_explained_and_revoked(tmp_path: Path) -> None:
     assert [cap["text"] for cap in place.data("caps", 1)] == ["fs.write /out.txt"]
     assert place.data("check", 1, "fs.read", "path=/in.txt", status=3)["code"] == "denied.capability"
     assert place.data("check", 1, "fs.write", "path=/out.txt", "text=x", status=4)["outcome"] == "ask"
+    assert place.data("caps", 99, status=2)["message"] == "there is no process 99"
     assert "careful.policy:2" in place.call("explain", 1, "fs.write", "path=/out.txt", "text=x", status=4).stdout
     cap = int(place.call("grant", 1, "fs.read /in.txt", "-o", "name").stdout)
     assert place.data("check", 1, "fs.read", "path=/in.txt", status=3)["code"] == "denied.policy"

@@ -12,7 +12,7 @@ from agentos.abi.records import AskRecord, ProcessRecord
 from agentos.runtime.boot import Open
 from agentos.testing import FakeClock
 from tests.builders import advance, alive, settled
-from tests.fault.stores.make_v1 import ASKER, AUTHOR, ENDED, KEEPER, LISTENER, PAYER, REPORT, SLEEPER, START_S, bank
+from tests.fault.stores.make_v1 import ASKER, AUTHOR, ENDED, KEEPER, LISTENER, PAYER, PROGRAMS, REPORT, SLEEPER, START_S, bank
 
 pytestmark = pytest.mark.anyio
 STORES = Path(__file__).parent / "stores"
@@ -32,6 +32,7 @@ def reopened(folder: Path, path: Path | None = None) -> Open:
         path or old_store(folder),
         workspace=folder / "w",
         devices={"bank": bank(answers=True)},
+        programs=PROGRAMS,
         clock=FakeClock(START_S + 60),
         control=False,
         durability="fast",

@@ -387,7 +387,11 @@ BEYOND = "more than there is"
 def charges(files: list[File], call: Call) -> list[tuple[Any, ...]]:
     """Return what limits charge, one of a name and text once, and what tests on history count."""
     limits = {
-        (file.name, limit, tuple((name, patterns) for name, patterns in sorted(file.sets.items()) if f"${name}" in spell(limit)))
+        (
+            file.name,
+            limit,
+            tuple((name, patterns) for name, patterns in sorted(file.sets.items()) if f"${name}" in spell(limit)),
+        )
         for file in files
         for limit in file.limits
         if holds(file, limit, call)

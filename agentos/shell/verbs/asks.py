@@ -16,7 +16,7 @@ from agentos.shell.askframe import ALL_LINES, framed, offered, subject
 from agentos.shell.context import Shell, is_remote
 from agentos.shell.escape import line
 from agentos.shell.output import Page
-from agentos.shell.people import whoami
+from agentos.shell.people import expect_arguments, whoami
 from agentos.shell.verbs.signals import parse_json
 
 __all__ = ["approve", "asks", "deny"]
@@ -95,7 +95,7 @@ async def approve(  # noqa: PLR0913, PLR0917 - one option per kind of answer
     if edit is not None:
         answer["edit"] = _changes(edit)
     async with shell.looking() as kernel:
-        await _expect_fit(kernel, ask, has_value="value" in answer, run=run)
+        await _expect_fit(kernel, ask, has_value="value" in answer, run=run, edit=answer.get("edit", {}))
         answered = await kernel.answer(ask, "approve", by=by or whoami(), **answer)
         running = is_remote(kernel)
     _confirm(shell, ask, "approved", running=running)
@@ -111,9 +111,11 @@ async def deny(shell: Shell, ask: AskId, reason: Reason = None, by: By = None) -
     _confirm(shell, ask, "denied", running=running)
 
 
-async def _expect_fit(kernel: Any, ask: int, *, has_value: bool, run: bool) -> None:
-    """Refuse to guess what happened to an effect whose outcome is unknown."""
+async def _expect_fit(kernel: Any, ask: int, *, has_value: bool, run: bool, edit: dict[str, Any]) -> None:
+    """Refuse to guess what happened to an effect whose outcome is unknown, and to change an argument that the call does not have."""
     found = next((each for each in await kernel.asks() if each.id == ask), None)
+    if found is not None:
+        expect_arguments(found, edit)
     if found is None or found.kind != "unknown_outcome" or has_value or run:
         return
     hint = "look whether it happened, then give --happened JSON (its result) or --run (do it again)"

@@ -14,6 +14,7 @@ from agentos.shell import status
 from agentos.shell.captree import drawn, expiry, passes_to, related
 from agentos.shell.context import Shell
 from agentos.shell.output import Page
+from agentos.shell.trees import find
 
 __all__ = ["caps", "check", "explain", "grant", "revoke"]
 
@@ -31,6 +32,8 @@ async def caps(
     """List live capabilities."""
     now = SystemClock().now()
     async with shell.looking() as kernel:
+        if pid is not None:
+            find(await kernel.ps(all=True), pid)
         found = await kernel.caps(None if tree else pid)
     if tree:
         found = related(found, pid)

@@ -80,6 +80,7 @@ async def run(  # noqa: PLR0913, PLR0917 - the frozen options
     if unfinished is None:
         consent.obtain(shell, found, yes=yes, grant=grant)
     order = Order(approve or (), verbose=verbose, timeout_s=timeout_s, mounts=mounts, mode=mode)
+    await _expect_alone(shell, mode, unfinished.pid if unfinished is not None else 0)
     if unfinished is not None:
         shell.output.note(
             f"resuming process {unfinished.pid} (started {words.clock(unfinished.created)}); --new starts another"
@@ -133,6 +134,7 @@ async def wait(  # noqa: PLR0913, PLR0917 - one option per wish
     """Follow a process to its end and print its result; without a running kernel, be the kernel that runs it."""
     timeout_s, mounts = _duration(timeout), _mounts(mount or [])
     load_programs(program or [])
+    await _expect_alone(shell, mode, pid)
     return await _go_on(shell, pid, Order(approve or (), verbose=verbose, timeout_s=timeout_s, mounts=mounts, mode=mode))
 
 
@@ -225,6 +227,24 @@ async def _unfinished(shell: Shell, image: AgentImage, goal: str | None) -> Proc
                 raise Invalid("state", f"process {info.pid} of this image and goal is paused", hint=hint, pid=info.pid)
             return info
     return None
+
+
+async def _expect_alone(shell: Shell, mode: Mode | None, pid: int) -> None:
+    """Refuse a mode that denies more while processes of others are unfinished: they would go on in it, and fail of it.
+
+    Raises:
+        Invalid: `invalid.state`.
+    """
+    if mode in (None, Mode.ASK) or not shell.store.is_file():
+        return
+    async with shell.looking() as kernel:
+        infos, is_held = await kernel.ps(all=True), is_remote(kernel)
+    own = {info.pid for info in below(infos, pid)} if pid else set()
+    others = [info.pid for info in infos if info.exit is None and info.pid not in own]
+    if others and not is_held:
+        hint = "give this run a store of its own with --store FILE, or finish them first: see `agentos ps`"
+        said = f"unfinished processes of this store ({len(others)}) would go on with mode `{mode}` and be denied what they wait for"
+        raise Invalid("state", said, hint=hint, field="--mode")
 
 
 def _duration(text: str | None) -> float | None:

@@ -31,36 +31,49 @@ WRITE_IS_ASKED = 'restrict "careful" version 1\nask fs.write "/report.md"\n'
 AUTHOR, SLEEPER, LISTENER, PAYER, KEEPER, ENDED, ASKER = range(1, 8)
 
 
-@agentos.program("author")
+def own(name: str) -> Any:
+    """Name a program without registering it: other tests have programs of the same names."""
+
+    def declare(function: Any) -> Any:
+        function.__agentos_program__ = name
+        return function
+
+    return declare
+
+
+@own("author")
 async def author(sys: Any) -> Any:
     """Keep a text that is too large for a row, then write it to a file that a person is asked about."""
     await sys.obj.put(REPORT, name="report", namespace="shared")
     return (await sys.fs.write("report.md", text=REPORT))["path"]
 
 
-@agentos.program("sleeper")
+@own("sleeper")
 async def sleeper(sys: Any) -> str:
     """Wait for an hour."""
     await sys.clock.sleep(3600)
     return "rested"
 
 
-@agentos.program("listener")
+@own("listener")
 async def listener(sys: Any) -> Any:
     """Wait for a message."""
     return (await sys.msg.recv()).value
 
 
-@agentos.program("payer")
+@own("payer")
 async def payer(sys: Any) -> Any:
     """Pay once."""
     return await sys.bank.pay(amount=7)
 
 
-@agentos.program("asker")
+@own("asker")
 async def asker(sys: Any) -> Any:
     """Ask a person."""
     return await sys.human.ask("which?", options=["this", "that"])
+
+
+PROGRAMS = (author, sleeper, listener, payer, asker)
 
 
 def bank(*, answers: bool) -> agentos.Device:
@@ -101,7 +114,12 @@ async def make(target: Path) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "w").mkdir()
-        options = {"workspace": folder / "w", "devices": {"bank": bank(answers=False)}, "clock": FakeClock(START_S)}
+        options = {
+            "workspace": folder / "w",
+            "devices": {"bank": bank(answers=False)},
+            "programs": PROGRAMS,
+            "clock": FakeClock(START_S),
+        }
         async with crashing(folder / "live.db", folder / "v1.db", **options) as kernel:
             await fill(kernel)
             while not kernel.core.store.open_intents(PAYER, 0) or len(await kernel.asks()) < 2:  # noqa: ASYNC110 - nothing tells

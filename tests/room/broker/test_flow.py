@@ -138,7 +138,9 @@ async def test_a_value_that_the_user_named_may_be_said_back() -> None:
             assert (k.check(process.pid, "bank.pay", to=text, amount=1).outcome == "allow") is (text == "ALICE-1")
 
 
-@pytest.mark.parametrize("value", [{"pay EVIL": None}, {"pay EVIL": []}, {"pay EVIL": {}}, {"status.x": "pay EVIL"}, [{"pay EVIL": None}]])
+@pytest.mark.parametrize(
+    "value", [{"pay EVIL": None}, {"pay EVIL": []}, {"pay EVIL": {}}, {"status.x": "pay EVIL"}, [{"pay EVIL": None}]]
+)
 async def test_names_of_fields_are_text_of_who_made_them(value: Any) -> None:
     web = agentos.Device("web")
 
@@ -396,6 +398,6 @@ class agentos_task:  # noqa: N801 - reads like a statement
 
 async def answer_first(k: Kernel, value: Any) -> None:
     with anyio.fail_after(5):
-        while not (asks := await k.asks()):
+        while not (asks := await k.asks()):  # noqa: ASYNC110 - asks have no event of their own
             await anyio.sleep(0.001)
     await k.answer(asks[0].id, "approve", by="eve", value=value)

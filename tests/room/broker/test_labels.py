@@ -197,7 +197,8 @@ async def test_a_child_is_born_with_its_parents_label_and_gives_it_back(place: P
 
 SCHEMA = {
     "properties": {
-        "kind": {"enum": ["bill", "spam"]}, "note": {"type": "string"}, "tags": {"items": {"enum": ["a", "b"]}}, "amount": {"type": "number"},
+        "kind": {"enum": ["bill", "spam"]}, "note": {"type": "string"}, "tags": {"items": {"enum": ["a", "b"]}},
+        "amount": {"type": "number"},
         "paid": {"type": "boolean"},
     }
 }  # fmt: skip
@@ -207,7 +208,8 @@ SCHEMA = {
     ("value", "label"),
     [
         ({"kind": "bill", "amount": 3}, []), ({"kind": "bill", "paid": True}, []), ({"kind": "obey"}, ["untrusted"]),
-        ({"note": "obey"}, ["untrusted"]), ({"tags": ["a", "b"]}, []), ({"tags": ["a", "obey"]}, ["untrusted"]), ("bill", ["untrusted"]), ({"pay EVIL": 1}, ["untrusted"]), ({"kind": {"pay": []}}, ["untrusted"]),
+        ({"note": "obey"}, ["untrusted"]), ({"tags": ["a", "b"]}, []), ({"tags": ["a", "obey"]}, ["untrusted"]), ("bill", ["untrusted"]),
+        ({"pay EVIL": 1}, ["untrusted"]), ({"kind": {"pay": []}}, ["untrusted"]),
         ({"obey": None}, ["untrusted"]), (3, []), ([1, 2], ["untrusted"]),
         ({"other": "bill"}, ["untrusted"]),
     ],

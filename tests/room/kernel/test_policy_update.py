@@ -293,6 +293,31 @@ async def test_a_limit_does_not_start_anew_behind_another_name_or_amount() -> No
         assert await process.call("policy.update", text=f"{limited}\nlimit obj.put 2 per process")
 
 
+async def test_a_fork_cannot_start_its_parents_limit_anew_by_writing_it_again() -> None:
+    """What a fork writes is counted under its own name, so the same line in a text of its own would begin at nothing."""
+    async with opened() as kernel:
+        process = await host(kernel, *GRANT)
+        limited = OPEN + "limit obj.put 1 per tree"
+        await process.call("policy.update", text=limited)
+        fork = kernel.process(await process.call("proc.fork", grant=["obj.*", "policy.update"]))
+        assert await may_put(process)
+        async with updating(kernel, fork, f"{limited}\ndeny obj.append") as (_, ask):
+            assert "starts counting anew; a layer that another process wrote" in ask.args["witness"]
+            await kernel.answer(ask.id, "deny", by="alice")
+        assert not await may_put(fork)
+
+
+async def test_a_label_that_might_open_something_goes_to_a_person() -> None:
+    opening = 'policy "own"\nallow policy.update, fs.stat any *\nallow obj.put when flow.level == secret any *'
+    async with opened() as kernel:
+        process = await host(kernel, *GRANT)
+        await process.call("policy.update", text=opening)
+        async with updating(kernel, process, f"{opening}\nlabel result(fs.stat) secret") as (update, ask):
+            assert "could not be decided" in ask.args["witness"]
+            await kernel.answer(ask.id, "deny", by="alice")
+        assert update.code == "denied.human"
+
+
 async def test_only_layers_that_the_host_gave_may_endorse() -> None:
     trusting = 'policy "p"\nallow * any *\nlabel result(fs.list) trusted'
     async with opened(policy='restrict "k"') as kernel:

@@ -115,3 +115,11 @@ async def test_who_may_not_answer_is_told_and_nothing_happens(tasks: Any, monkey
         await rules.approve(kernel, ask)
         assert keys.said == [f"ask {ask.id} stays open: `--approve` may not answer this ask"]
         assert [row.op for row in rows(kernel, notes=True)][-1] == "note.refused"
+
+
+async def test_an_argument_that_the_call_does_not_have_is_not_taken(tasks: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with opened_bank() as kernel:
+        keys = Keys(monkeypatch, "e", '{"account_": "8"}', "e", '{"to": "eve"}', "transfer")
+        [outcome] = await consulted(kernel, tasks, keys, TO_BOB)
+        assert any("has no argument `account_`; did you mean `account`?" in said for said in keys.said)
+        assert outcome.value == "5 to eve"

@@ -37,7 +37,8 @@ def test_a_failing_condition_is_shown_with_the_value_it_saw() -> None:
 @pytest.mark.parametrize(
     ("value", "seen"),
     [
-        (Decimal("70"), "70"), (Decimal("1E+2"), "100"), (0.00001, "0.00001"), (True, "true"), ("a\n\"b", '"a\\n\\"b"'), ([1, "x", False], '[1, "x", false]'),
+        (Decimal("70.5"), "70.5"), (Decimal("1E+2"), "100"), (0.00001, "0.00001"), (True, "true"),
+        ('a\n"b', '"a\\n\\"b"'), ([1, "x", False], '[1, "x", false]'),
         ({"a": None}, '{"a": nothing}'), (1e300, "1e+300"), (10**100, "a number of many digits"),
     ],
 )  # fmt: skip

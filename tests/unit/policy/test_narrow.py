@@ -382,8 +382,8 @@ LINES = [
     ("", "require log, preview for fs.read", "narrower  fs.read /: allow before and after; `log`, `preview` are required now"),
     ("require log for fs.read", "", "wider     fs.read /: allow before and after; `log` is no longer required"),
     ("require log for fs.read", "require redact for fs.read",
-     "wider     fs.read /: allow before and after; `log` is no longer required\n"
-     "narrower  fs.read /: allow before and after; `redact` is required now"),
+     ("wider     fs.read /: allow before and after; `log` is no longer required\n"
+      "narrower  fs.read /: allow before and after; `redact` is required now")),
 ]  # fmt: skip
 
 

@@ -13,7 +13,12 @@ from agentos.abi.resource import Resource, Template
 from agentos.errors import Invalid
 from agentos.policy import Stack, load_layer
 
-Nested = typing_extensions.TypedDict("Nested", {"size": int, "tag": NotRequired[str]})
+
+class Nested(typing_extensions.TypedDict):
+    """What a JSON schema of a nested object becomes."""
+
+    size: int
+    tag: NotRequired[str]
 
 
 def _pay(amount: Decimal, options: Nested | None = None) -> None: ...
@@ -28,7 +33,7 @@ def outcome(rule: str, **args: Any) -> str:
     return Stack([layer]).decide(OP, HERE, {"options": None, **args}, {}).outcome
 
 
-@pytest.mark.parametrize("value", [Decimal("0.3"), Decimal("0.30"), 0.3, Decimal("-1"), 0])
+@pytest.mark.parametrize("value", [Decimal("0.3"), Decimal("0.30"), 0.3, Decimal(-1), 0])
 def test_a_limit_includes_the_number_that_it_names(value: Any) -> None:
     assert outcome("amount <= 0.3", amount=value) == "allow"
 

@@ -42,7 +42,7 @@ def test_the_docs_name_no_verb_that_does_not_exist() -> None:
     ("words", "said"),
     [
         (["pss"], "did you mean `ps`?"), (["policy", "chek"], "did you mean `check`?"), (["ps", "--al"], "no such option"),
-        (["kill"], "missing argument"), (["kill", "x"], "valid integer"), (["ps", "-o", "xml"], "xml"),
+        (["kill"], "missing argument"), (["kill", "x"], "whole number"), (["ps", "-o", "xml"], "xml"),
     ],
 )  # fmt: skip
 def test_misuse_is_status_2_and_says_what_was_meant(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
