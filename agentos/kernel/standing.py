@@ -27,7 +27,7 @@ from agentos.abi.resource import Resource
 from agentos.errors import Invalid, Unavailable
 from agentos.kernel.ask import Answer, Standing, admits, duration_of
 from agentos.policy import Stack, load_layer
-from agentos.policy.flow import Origin
+from agentos.policy.flow import NoHistory, Origin
 
 if TYPE_CHECKING:
     from agentos.kernel.people import People
@@ -64,7 +64,7 @@ class Asking:
     remember: str
 
 
-class _Carried:
+class _Carried(NoHistory):
     """The flow that a grant's rule is decided with: the label of the call, and no history."""
 
     __slots__ = ("label",)
@@ -74,15 +74,6 @@ class _Carried:
 
     def origin(self, value: Any) -> Origin:
         return Origin(self.label, frozenset())
-
-    def count(self, op: str) -> int:
-        return 0
-
-    def total(self, op: str, attr: str) -> float:
-        return 0.0
-
-    def happened(self, op: str) -> bool:
-        return False
 
 
 def fingerprint(op: Op, encoded: bytes, cwd: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from agentos.abi.labels import UNTRUSTED, parse
 from agentos.abi.op import OpTable
 from agentos.policy.cursor import Cursor
-from agentos.policy.flow import Origin
+from agentos.policy.flow import NoHistory, Origin
 from agentos.policy.label import Labels
 from agentos.policy.lexer import tokenize
 from agentos.policy.origin import check_source
@@ -21,7 +21,7 @@ from agentos.policy.syntax import From, Literal
 __all__ = ["ExpectedFlow"]
 
 
-class ExpectedFlow:
+class ExpectedFlow(NoHistory):
     """What is known about the values of one expected call."""
 
     __slots__ = ("_labels", "_said", "_sources", "_table", "label")
@@ -90,18 +90,6 @@ class ExpectedFlow:
         endorsed = self._labels.result(found.name, found.field)[1]
         vouched = "*" in op.trusted or any(f"{found.field}.".startswith(f"{name}.") for name in op.trusted)
         return bits | UNTRUSTED if op.untrusted and not endorsed and not vouched else bits
-
-    def count(self, op: str) -> int:
-        """Return 0: nothing happened before."""
-        return 0
-
-    def total(self, op: str, attr: str) -> float:
-        """Return 0: nothing happened before."""
-        return 0.0
-
-    def happened(self, op: str) -> bool:
-        """Return False: nothing happened before."""
-        return False
 
 
 def _same(known: Any, value: Any) -> bool:

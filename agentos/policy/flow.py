@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final, Protocol
 
-__all__ = ["COSTS", "Charge", "Flow", "Origin"]
+__all__ = ["COSTS", "Charge", "Flow", "NoHistory", "Origin"]
 
 COSTS: Final = ("tokens", "usd", "bytes", "wall_s")
 """Costs of a call that are known only after it: a limit may be `of` one."""
@@ -47,6 +47,24 @@ class Flow(Protocol):
 
     def happened(self, op: str) -> bool:
         """Say whether a call of `op` by the task has succeeded."""
+
+
+class NoHistory:
+    """Base of a `Flow` before which nothing happened."""
+
+    __slots__ = ()
+
+    def count(self, op: str) -> int:
+        """Return 0."""
+        return 0
+
+    def total(self, op: str, attr: str) -> float:
+        """Return 0."""
+        return 0.0
+
+    def happened(self, op: str) -> bool:
+        """Return False."""
+        return False
 
 
 @dataclass(frozen=True, slots=True)
