@@ -72,10 +72,6 @@ class CapSpec:
         """True when it covers by op and resource alone."""
         return not self.tests
 
-    def covers_op(self, name: str) -> bool:
-        """Say whether it covers any call of the op at all."""
-        return name in self.ops
-
     def covers(self, op: Op, resources: tuple[Resource, ...], args: Mapping[str, Any]) -> bool:
         """Say whether it covers the call: the op, every resource, and every condition known to be true."""
         if op.name not in self.ops:

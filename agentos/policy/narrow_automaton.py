@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from agentos.policy.glob import ONE, STAR, Deep, Segment, Sequence_
-from agentos.policy.regex_parse import Branches, Chain, Chars, Node, Ranges, Repeat
+from agentos.policy.regex_parse import Branches, Chain, Chars, Node, Repeat
+from agentos.policy.regex_states import States
 
 __all__ = ["EVERY", "Allowance", "Automaton", "Machine", "either", "excluding", "glob_node", "many", "spelled"]
 
@@ -117,8 +118,8 @@ class Automaton:
     def __init__(self, base: Node, *, nice: str = _NICE) -> None:
         self._nice = [ord(char) for char in nice]
         self._ranks = {code: rank for rank, code in enumerate(self._nice)}
-        self._edges: list[list[tuple[Ranges, int]]] = []
-        self._free: list[list[int]] = []
+        self._states = States()
+        self._edges, self._free = self._states.edges, self._states.free
         self._finals: dict[int, int] = {}
         self._starts: list[int] = []
         self._closures: dict[int, tuple[int, ...]] = {}
@@ -243,56 +244,14 @@ class Automaton:
     def _is_final(self, state: int) -> bool:
         return state == self._base_final or state in self._finals
 
-    # --- building -----------------------------------------------------------------------------------------------------------
-
     def _language(self, node: Node) -> int:
-        start = self._state()
+        start = self._states.add()
         self._starts.append(start)
         self._closures.clear()
-        end = self._build(node, start)
-        final = self._state()
+        end = self._states.build(node, start)
+        final = self._states.add()
         self._free[end].append(final)
         return final
-
-    def _state(self) -> int:
-        self._edges.append([])
-        self._free.append([])
-        return len(self._edges) - 1
-
-    def _build(self, node: Node, start: int) -> int:
-        if isinstance(node, Chars):
-            end = self._state()
-            self._edges[start].append((node.ranges, end))
-            return end
-        if isinstance(node, Chain):
-            for item in node.items:
-                start = self._build(item, start)
-            return start
-        return self._branch(node, start) if isinstance(node, Branches) else self._repeat(node, start)
-
-    def _branch(self, node: Branches, start: int) -> int:
-        end = self._state()
-        for item in node.items:
-            first = self._state()
-            self._free[start].append(first)
-            self._free[self._build(item, first)].append(end)
-        return end
-
-    def _repeat(self, node: Repeat, start: int) -> int:
-        for _ in range(node.least):
-            start = self._build(node.item, start)
-        end = self._state()
-        if node.most is None:
-            loop = self._state()
-            self._free[start].append(loop)
-            self._free[self._build(node.item, loop)].append(loop)
-            self._free[loop].append(end)
-            return end
-        self._free[start].append(end)
-        for _ in range(node.most - node.least):
-            start = self._build(node.item, start)
-            self._free[start].append(end)
-        return end
 
 
 def _spell(

@@ -20,11 +20,11 @@ from agentos.policy.layer import BoundRule, Layer
 from agentos.policy.narrow_automaton import Allowance
 from agentos.policy.narrow_call import Pair, Sample, Witness, facts_of, filler, freer, witness_of
 from agentos.policy.narrow_probe import Key, Probe, Root, expr_key, probes_of, rule_exprs
-from agentos.policy.narrow_resource import TextTest, resources_of
+from agentos.policy.narrow_resource import TextTest, resources_of, text_tests
 from agentos.policy.narrow_value import UNKNOWN, Option, Values
 from agentos.policy.pattern import Pattern, keys_of
 from agentos.policy.require import BoundRequire
-from agentos.policy.syntax import Expr, From, PatternRef, Test
+from agentos.policy.syntax import Expr, Test
 
 __all__ = ["Budget", "Difference", "compare_op"]
 
@@ -188,7 +188,7 @@ class _Comparison:
         patterns = [pattern for side in self._sides for rule in (*side.rules,) for pattern in rule.patterns or ()]
         patterns += [pattern for side in self._sides for one in side.requires for pattern in one.scope.patterns or ()]
         root = self._tied_root(template)
-        tests = [] if root is None else [test for probe in root.probes.values() for test in _text_tests(probe)]
+        tests = [] if root is None else [test for probe in root.probes.values() for test in text_tests(probe)]
         found = self._budget.resources(self._op, template, patterns, tests)
         unkeyed = sum(pattern.key is None for pattern in patterns)
         if found is None or not self._budget.states.take(len(found) * (10 + unkeyed)):
@@ -336,17 +336,3 @@ def _is_possible(options: Mapping[Key, Option]) -> bool:
                 if other == "history" and subject.startswith((f"after {op}", f"sum {op}.")) and value.value:
                     return False
     return True
-
-
-def _text_tests(probe: Probe) -> list[TextTest]:
-    """Return what a test asks of the text of a path or URL."""
-    assert isinstance(probe.leaf, Test)
-    found: list[TextTest] = []
-    for value in probe.leaf.values:
-        if isinstance(value, PatternRef):
-            found += [("like", text) for text in probe.sets[value.text]]
-        elif isinstance(value, From):
-            found += [("like", text) for text in probe.sets[value.name]] if value.kind == "set" else []
-        else:
-            found.append((probe.leaf.verb if probe.leaf.verb in ("like", "matches") else "==", str(value.value)))
-    return found

@@ -18,12 +18,14 @@ from agentos.policy.attributes import type_of
 from agentos.policy.glob import Deep, Sequence_
 from agentos.policy.narrow_argv import commands
 from agentos.policy.narrow_automaton import Allowance, Automaton, excluding, glob_node, many, spelled
+from agentos.policy.narrow_probe import Probe
 from agentos.policy.narrow_url import urls
 from agentos.policy.pattern import ArgvPattern, Pattern, SegmentPattern, compile_pattern
 from agentos.policy.regex_parse import Branches, Chain, Node, parse_regex
+from agentos.policy.syntax import From, PatternRef, Test
 from agentos.policy.url_pattern import UrlPattern
 
-__all__ = ["TextTest", "resources_of"]
+__all__ = ["TextTest", "resources_of", "text_tests"]
 
 TextTest = tuple[str, str]
 """A test on the text of a path or URL: ``like``, ``matches`` or ``==``, and its operand."""
@@ -46,6 +48,20 @@ def resources_of(
     if not template.fields:
         return [Resource("id", template.text, template.text)]
     return _ids(op, template, mine, allowance)
+
+
+def text_tests(probe: Probe) -> list[TextTest]:
+    """Return what a test asks of the text of a path or URL."""
+    assert isinstance(probe.leaf, Test)
+    found: list[TextTest] = []
+    for value in probe.leaf.values:
+        if isinstance(value, PatternRef):
+            found += [("like", text) for text in probe.sets[value.text]]
+        elif isinstance(value, From):
+            found += [("like", text) for text in probe.sets[value.name]] if value.kind == "set" else []
+        else:
+            found.append((probe.leaf.verb if probe.leaf.verb in ("like", "matches") else "==", str(value.value)))
+    return found
 
 
 def _paths(patterns: Sequence[Pattern], tests: Sequence[TextTest], allowance: Allowance) -> list[Resource] | None:

@@ -26,7 +26,7 @@ from agentos.policy.glob import DEEP, Sequence_, sequence_matcher, sequence_of
 from agentos.policy.pattern_base import Pattern, labels, literal_of, literal_prefix, prefixes, refuse, split, suffixes
 from agentos.policy.url_pattern import url_pattern
 
-__all__ = ["ArgvPattern", "Pattern", "SegmentPattern", "compile_pattern", "keys_of", "matches_text", "text_matcher"]
+__all__ = ["ArgvPattern", "Pattern", "SegmentPattern", "compile_pattern", "keys_of", "text_matcher"]
 
 _ID_SAFE: Final = " @:+=,.-_~!$&'()*?%"
 
@@ -194,8 +194,3 @@ def text_matcher(pattern: str) -> Callable[[str], bool]:
     except ValueError as error:
         raise refuse(pattern, f"is malformed: {error}", "`*` matches within a segment, `**` whole segments") from error
     return lambda text: matches(text.split("/"))
-
-
-def matches_text(pattern: str, text: str) -> bool:
-    """Say whether `text` matches the glob `pattern` in full."""
-    return text_matcher(pattern)(text)
