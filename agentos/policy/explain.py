@@ -14,6 +14,7 @@ from agentos.abi.resource import Resource
 from agentos.policy.conditions import compile_condition
 from agentos.policy.explain_values import values_text
 from agentos.policy.layer import BoundRule, Layer
+from agentos.policy.question import shown
 from agentos.policy.syntax import And
 from agentos.policy.unparse import expr_text, quoted, rule_text
 from agentos.policy.verdict import Verdict
@@ -109,7 +110,7 @@ def _duties(layer: Layer, op: Op, resources: tuple[Resource, ...], call: Call) -
         bound = limit.bind(op, layer.counted_as) if limit.scope.names(op) else None
         charge = None if bound is None else bound.of(resources, args, facts)
         if charge is not None:
-            taken = f"takes {charge.amount} of it" if not charge.of else f"its {charge.of} are counted when it is done"
+            taken = f"takes {shown(charge.amount)} of it" if not charge.of else f"its {charge.of} are counted when it is done"
             yield f"{limit.where}  {limit.text}   ({taken})"
     for require in layer.requires:
         duty = require.bind(op) if require.scope.names(op) else None

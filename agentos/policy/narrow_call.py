@@ -236,8 +236,9 @@ def _drafts(op: Op, sample: Sample) -> Iterator[dict[str, Any]]:
         if all(name in start for template in op.resources for name in template.fields):
             yield start
             yield from _stretched(start, tested)
-            yield {**start, **{name: value.upper() for name, value in tied.items() if isinstance(value, str)}}
             yield from _sized(op, start, sample)
+    if tied:  # some names are capital letters only
+        yield {**base, **{name: value.upper() if isinstance(value, str) else value for name, value in tied.items()}}
 
 
 def _moved(op: Op, sample: Sample) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from agentos.kernel.ask import Ask
 from agentos.shell import words
 from agentos.shell.escape import block, line, wrapped
 
-__all__ = ["ALL_LINES", "LINES_MAX", "framed", "offered", "subject"]
+__all__ = ["ALL_LINES", "LINES_MAX", "framed", "may_widen", "offered", "subject"]
 
 LINES_MAX: Final = 60
 ALL_LINES: Final = 20_000
@@ -81,9 +81,14 @@ def framed(ask: Ask, *, lines_max: int = LINES_MAX, columns: int = _CHARS_MAX) -
     return lines
 
 
+def may_widen(ask: Ask) -> bool:
+    """Say whether a person may choose a scope wider than this one call."""
+    return bool(ask.offer) and set(ask.scopes) > {"once"}
+
+
 def offered(ask: Ask, *, columns: int = _CHARS_MAX) -> list[str]:
-    """Return what a wider scope would store and what that would have covered; nothing for an ask without an offer."""
-    if not ask.offer:
+    """Return what a wider scope would store and what that would have covered; nothing where no wider scope may be chosen."""
+    if not may_widen(ask):
         return []
     lines = ["┌ a wider scope stores this rule, with the agent's values"]
     lines += _barred([line(ask.offer)], f"see `agentos asks {ask.id} -o json`", LINES_MAX, columns)

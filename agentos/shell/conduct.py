@@ -43,6 +43,7 @@ class Order:
         timeout_s: Seconds after which to stop following.
         mounts: Folders to mount, when the kernel is our own.
         mode: What the kernel does about effects and questions, when it is our own; None: it asks.
+        no_policy: Processes of an application may go on without its policy.
     """
 
     approve: Sequence[str] = ()
@@ -50,6 +51,7 @@ class Order:
     timeout_s: float | None = None
     mounts: dict[str, Any] = field(default_factory=dict)
     mode: str | None = None
+    no_policy: bool = False
 
 
 async def conduct(shell: Shell, kernel: Kernel, pid: int, order: Order, *, since: int, resumed: bool = False) -> int:

@@ -93,13 +93,19 @@ class Shell:
 
     @asynccontextmanager
     async def driving(
-        self, *, resume: bool = True, mounts: dict[str, Any] | None = None, mode: str | None = None
+        self, *, resume: bool = True, mounts: dict[str, Any] | None = None, mode: str | None = None, no_policy: bool = False
     ) -> AsyncIterator[Kernel]:
         """Reach the kernel that runs the store's processes, becoming it when nobody else is.
 
+        Args:
+            resume: Unfinished processes go on.
+            mounts: Folders to mount, when the kernel is our own.
+            mode: Its mode, when it is our own.
+            no_policy: Processes of an application may go on without the policy that it opens the store with.
+
         Raises:
-            Invalid: the store cannot be opened, there is no such mode, or `mounts` or a `mode` are given and another kernel has
-                the store.
+            Invalid: the store cannot be opened, there is no such mode, `mounts` or a `mode` are given and another kernel has the
+                store, or it holds processes of an application, which would go on without its policy.
         """
         if self.store.is_file():
             async with self.looking() as kernel:
@@ -107,12 +113,31 @@ class Shell:
                     _expect_as_it_is(mounts, mode)
                     yield kernel
                     return
+                if resume and not no_policy:
+                    await self._expect_ours(kernel)
         from agentos.runtime.boot import Open  # noqa: PLC0415 - only verbs that need a kernel pay for it
 
         _make_private(state_folder())
         async with Open(self.store, workspace=self.workspace, mounts=mounts or {}, resume=resume, mode=mode or "ask") as kernel:
             kernel.core.scheduler.admitting = resume
             yield kernel
+
+    async def _expect_ours(self, kernel: Kernel) -> None:
+        """Refuse to run what an application started: the policy that it opens the store with is in no store, and would not hold.
+
+        Raises:
+            Invalid: `invalid.state`.
+        """
+        from agentos.shell.remembered import workspace_of  # noqa: PLC0415 - only verbs that run processes
+
+        infos = await kernel.ps()
+        strange = [info.pid for info in infos if info.program != "host" and workspace_of(self.store, info.tree) is None]
+        if strange:
+            said = (
+                f"process {strange[0]} was started by an application, and the policy it opens this store with is not known here"
+            )
+            hint = "start that application; or --no-policy: capabilities and the process's own policy alone decide"
+            raise Invalid("state", said, hint=hint, pid=strange[0])
 
     def no_store(self) -> Invalid:
         """Return the error that says where a store was looked for and where one may be."""

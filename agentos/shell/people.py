@@ -16,7 +16,7 @@ import anyio
 from agentos.abi.op import closest
 from agentos.errors import Denied, Invalid
 from agentos.kernel.ask import Ask
-from agentos.shell.askframe import ALL_LINES, framed, offered, subject
+from agentos.shell.askframe import ALL_LINES, framed, may_widen, offered, subject
 from agentos.shell.escape import line, wrapped
 
 if TYPE_CHECKING:
@@ -253,11 +253,11 @@ async def _together(batch: Sequence[Ask], say: Say) -> tuple[str, dict[str, Any]
 
 
 async def _approval(ask: Ask, say: Say) -> tuple[str, dict[str, Any]] | None:
-    wider = "[r]emember, " if ask.offer else ""
+    wider = "[r]emember, " if may_widen(ask) else ""
     choice = await _read(f"[a]pprove, [d]eny, [e]dit, {wider}[s]how all? ")
     if choice in ("a", "approve", "y", "yes"):
         return ("approve", {}) if await _confirmed(ask.op if ask.irreversible else "") else None
-    if choice in ("r", "remember") and ask.offer:
+    if choice in ("r", "remember") and may_widen(ask):
         return "remember", {}
     if choice in ("d", "deny", "n", "no"):
         return "deny", await _reason()

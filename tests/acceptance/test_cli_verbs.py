@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
+from typing import Any
 
+import agentos
 from tests.acceptance.cli_place import Place, a_place
 
 
@@ -92,3 +94,21 @@ def test_a_store_in_the_workspace_is_refused(tmp_path: Path) -> None:
     a_place(tmp_path)
     refused = place.data("--store", "work/s.db", "run", "curious.yaml", status=1)
     assert (refused["code"], refused["fields"]["reason"]) == ("invalid.store", "in_mount")
+
+
+def test_what_an_application_left_unfinished_does_not_go_on_without_its_policy(tmp_path: Path) -> None:
+    place = a_place(tmp_path)
+    script = {"kind": "script", "steps": [{"op": "fs.read", "args": {"path": "/in.txt"}}]}
+    reader = agentos.Image.from_dict({"name": "reader", "program": script, "capabilities": ["fs.read /in.txt"]})
+    options: dict[str, Any] = {"workspace": place.work, "policy": 'policy "app"\nask fs.read "/**"', "control": False}
+    with agentos.open_sync(tmp_path / "app.db", **options) as kernel:
+        pid = kernel.spawn(reader).pid
+        assert kernel.check(pid, "fs.read", path="/in.txt").outcome == "ask"
+    asked = place.run("--store", "app.db", "check", pid, "fs.read", "path=/in.txt")
+    assert asked.stdout.startswith("allow")
+    assert "the policy it opens the store with is not known here" in asked.stderr
+    for verb in (("wait", pid), ("run", "job.yaml", "--yes")):
+        refused = place.data("--store", "app.db", *verb, status=1)
+        assert refused["message"].startswith(f"process {pid} was started by an application")
+    assert place.data("--store", "app.db", "audit") == []
+    place.run("--store", "app.db", "wait", pid, "--no-policy")

@@ -12,8 +12,9 @@ from agentos.runtime.clock import SystemClock
 from agentos.runtime.outcome import Decision
 from agentos.shell import status
 from agentos.shell.captree import drawn, expiry, passes_to, related
-from agentos.shell.context import Shell
+from agentos.shell.context import Shell, is_remote
 from agentos.shell.output import Page
+from agentos.shell.remembered import workspace_of
 from agentos.shell.trees import find
 
 __all__ = ["caps", "check", "explain", "grant", "revoke"]
@@ -95,7 +96,13 @@ async def explain(shell: Shell, pid: Pid, op: OpName, args: Arguments = None) ->
 async def _decide(shell: Shell, pid: int, op: str, args: list[str] | None) -> Decision:
     given = arguments(args or [])
     async with shell.changing() as kernel:
-        return kernel.check(pid, op, **given)
+        found = kernel.check(pid, op, **given)
+        is_elsewhere = is_remote(kernel) or workspace_of(shell.store, kernel.process(pid).info.tree) is not None
+    if not is_elsewhere:
+        shell.output.note(
+            f"an application started process {pid}, and none runs: the policy it opens the store with is not known here"
+        )
+    return found
 
 
 def _data(decision: Decision) -> dict[str, Any]:

@@ -79,7 +79,7 @@ async def run(  # noqa: PLR0913, PLR0917 - the frozen options
     unfinished = None if new else await _unfinished(shell, found, goal)
     if unfinished is None:
         consent.obtain(shell, found, yes=yes, grant=grant)
-    order = Order(approve or (), verbose=verbose, timeout_s=timeout_s, mounts=mounts, mode=mode)
+    order = Order(approve or (), verbose=verbose, timeout_s=timeout_s, mounts=mounts, mode=mode, no_policy=no_policy)
     await _expect_alone(shell, mode, unfinished.pid if unfinished is not None else 0)
     if unfinished is not None:
         shell.output.note(
@@ -89,7 +89,7 @@ async def run(  # noqa: PLR0913, PLR0917 - the frozen options
     layers = consent.layers(found, policy or [], none=no_policy)
     pid = 0
     try:
-        async with shell.driving(mounts=mounts, mode=mode) as kernel:
+        async with shell.driving(mounts=mounts, mode=mode, no_policy=no_policy) as kernel:
             since = journal_head(shell, kernel)
             pid = await _start(shell, kernel, image, goal=goal, grant=grant or None, policy=layers)
             return await conduct(shell, kernel, pid, order, since=since)
@@ -127,6 +127,7 @@ async def wait(  # noqa: PLR0913, PLR0917 - one option per wish
     timeout: Timeout = None,  # noqa: ASYNC109 - the option's name; the deadline is a scope
     program: ProgramFiles = None,
     approve: Approve = None,
+    no_policy: NoPolicy = False,
     mount: Mount = None,
     mode: InMode = None,
     verbose: Verbose = False,
@@ -135,7 +136,9 @@ async def wait(  # noqa: PLR0913, PLR0917 - one option per wish
     timeout_s, mounts = _duration(timeout), _mounts(mount or [])
     load_programs(program or [])
     await _expect_alone(shell, mode, pid)
-    return await _go_on(shell, pid, Order(approve or (), verbose=verbose, timeout_s=timeout_s, mounts=mounts, mode=mode))
+    return await _go_on(
+        shell, pid, Order(approve or (), verbose=verbose, timeout_s=timeout_s, mounts=mounts, mode=mode, no_policy=no_policy)
+    )
 
 
 async def _go_on(shell: Shell, pid: int, order: Order) -> int:
@@ -158,7 +161,7 @@ async def _go_on_once(shell: Shell, pid: int, order: Order) -> int:
     info = find(infos, pid)
     if info.exit is not None:
         return report_end(shell, info, below(infos, pid))
-    async with shell.driving(mounts=order.mounts, mode=order.mode) as kernel:
+    async with shell.driving(mounts=order.mounts, mode=order.mode, no_policy=order.no_policy) as kernel:
         since = journal_head(shell, kernel)
         _expect_runnable(shell, kernel, pid)
         return await conduct(shell, kernel, pid, order, since=since, resumed=True)

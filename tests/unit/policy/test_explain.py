@@ -188,3 +188,10 @@ def test_dead_and_redundant_lines_are_warned_about(body: str, warned: list[tuple
     report = check_text(f'policy "t"\n{body}', source="t.policy", table=OWN)
     assert report.errors == ()
     assert [(found.code, found.at.line) for found in report.warnings] == warned
+
+
+def test_what_a_call_takes_of_a_limit_is_shown_in_plain_digits() -> None:
+    found = explain(
+        "allow bank.transfer any *\nlimit bank.transfer 500 of amount per tree", "bank.transfer", account="a", amount=0.00001
+    )
+    assert found.duties == ("t.policy:3  limit bank.transfer 500 of amount per tree   (takes 0.00001 of it)",)

@@ -393,6 +393,10 @@ def test_every_line_of_a_diff_says_what_b_does(a: str, b: str, text: str) -> Non
     assert "\n".join(each.text() for each in diff(before, after, OPS)) == text
 
 
+def test_a_name_of_capital_letters_is_found() -> None:
+    assert wider(POLICY, POLICY + "allow secret.use any *").resources[0].text.startswith("X")
+
+
 def test_a_witness_is_spelled_as_the_language_writes_values() -> None:
     found = wider(POLICY, POLICY + "allow msg.send when to from { human } any *").text()
     assert "value=nothing (" in found

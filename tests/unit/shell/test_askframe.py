@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentos.shell.askframe import framed, offered, subject
+from agentos.shell.askframe import framed, may_widen, offered, subject
 from agentos.shell.people import matches
 from tests.unit.shell.builders import ask
 
@@ -148,3 +148,18 @@ def test_an_offer_shows_its_rule_what_it_would_have_covered_and_the_scopes() -> 
     assert "  what the target holds by then is not looked at" in lines
     assert lines[-1] == "  scopes   once, process, tree or a duration such as 8h"
     assert offered(ask()) == []
+
+
+def test_what_may_only_be_approved_once_has_no_offer_to_show() -> None:
+    once = ask(offer='allow fs.write "/a.md"', scopes=("once",))
+    assert offered(once) == []
+    assert not may_widen(once)
+    assert may_widen(ask(offer='allow fs.write "/a.md"', scopes=("once", "process")))
+    assert not may_widen(ask(offer="", scopes=("once", "process")))
+
+
+def test_where_a_path_leads_is_shown_only_when_it_is_another() -> None:
+    args = {"path": "/a.md"}
+    part = agent_part(framed(ask(op="fs.delete", args=args, preview={"summary": "delete", "resolved": "/a.md"})))
+    assert part == ["│ path: /a.md", "│ summary: delete"]
+    assert "│ resolved: /b.md" in framed(ask(op="fs.delete", args=args, preview={"resolved": "/b.md"}))
