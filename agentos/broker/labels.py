@@ -84,8 +84,11 @@ def check_clearance(call: Request) -> None:
 def result_label(call: Request, value: Any, carried: int) -> int:
     """Return the label of what the call returned, plain data: its fields, and what statements say about where it was read from."""
     process, op = call.process, call.op
-    if not op.untrusted and not process.stack.labels_values:
-        return carried
+    if not process.stack.labels_values:
+        if not op.untrusted:
+            return carried
+        if process.label & UNTRUSTED and process.image.handles == "never":
+            return carried | UNTRUSTED  # its process is labelled so already: nobody asks which field it is
     flow: ProcessFlow = process.facts["flow"]
     label = flow.result_label(op, value, carried)
     labels = process.stack.labels

@@ -22,13 +22,14 @@ wider than the terminal, so text in it can look like the frame but cannot stand 
 
 from __future__ import annotations
 
-from typing import Any, Final
+import shutil
+from typing import Any, Final, TextIO
 
 from agentos.kernel.ask import Ask
 from agentos.shell import words
 from agentos.shell.escape import block, line, wrapped
 
-__all__ = ["ALL_LINES", "LINES_MAX", "framed", "may_widen", "offered", "subject"]
+__all__ = ["ALL_LINES", "LINES_MAX", "columns_of", "framed", "may_widen", "offered", "subject"]
 
 LINES_MAX: Final = 60
 ALL_LINES: Final = 20_000
@@ -42,6 +43,11 @@ _TITLES: Final = {
     "approval": "wants", "question": "asks", "unknown_outcome": "does not know whether this happened:", "capability": "requests",
     "widening": "wants to widen",
 }  # fmt: skip
+
+
+def columns_of(stream: TextIO) -> int:
+    """Return how wide a frame on that stream may be: a terminal would break a wider line itself, and what it breaks has no bar."""
+    return shutil.get_terminal_size().columns if stream.isatty() else _CHARS_MAX
 
 
 def subject(ask: Ask) -> str:

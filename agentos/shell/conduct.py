@@ -11,7 +11,7 @@ from agentos.abi.values import Exit, ProcessInfo
 from agentos.errors import Unavailable
 from agentos.kernel.ask import Ask
 from agentos.shell import status, words
-from agentos.shell.askframe import framed
+from agentos.shell.askframe import columns_of, framed
 from agentos.shell.context import Shell, is_remote
 from agentos.shell.follow import Followed, Follower
 from agentos.shell.groups import leaves
@@ -134,7 +134,7 @@ def _report_pending(shell: Shell, followed: Followed, infos: list[ProcessInfo]) 
     hint = "; ".join(_how_to_answer(shell, ask) for ask in followed.asks[:3])
     if shell.output.format in (Format.TABLE, Format.NAME):
         for ask in followed.asks[:10]:
-            shell.output.note("\n".join(framed(ask, lines_max=_ASK_LINES_MAX)))
+            shell.output.note("\n".join(framed(ask, lines_max=_ASK_LINES_MAX, columns=columns_of(sys.stderr))))
             shell.output.note(f"  {_how_to_answer(shell, ask)}")
         shell.output.note(f"{message}; it stays parked. Then go on with: {shell.again()}")
     else:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from agentos.abi.values import Event, ProcessInfo
 from agentos.shell import words
-from agentos.shell.escape import line
+from agentos.shell.escape import line, wrapped
 from agentos.shell.watch import Watch, told
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ __all__ = ["Lines", "Live", "View"]
 
 _SHOWN_LIVE: Final = frozenset({"denied", "answered", "withdrawn", "slow", "call", "started"})
 _ROWS_MAX: Final = 30
+_GOES_ON: Final = "  ┊ "  # so that what an agent chose cannot start a line
 _STYLES: Final = {"running": "green", "ready": "green", "waiting": "yellow", "paused": "magenta"}
 
 
@@ -142,7 +143,8 @@ class Live:
         if self._held is not None:
             self._held.append((text, style))
             return
-        self._console.print(Text(line(text), style=style), soft_wrap=True)
+        for number, piece in enumerate(wrapped(line(text), max(self._console.width - len(_GOES_ON), 20), at_spaces=True)):
+            self._console.print(Text((_GOES_ON if number else "") + piece, style=style), soft_wrap=True)
 
 
 def _table(watch: Watch, now: float, height: int) -> RenderableType:

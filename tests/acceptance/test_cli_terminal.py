@@ -111,3 +111,30 @@ def test_ctrl_c_at_a_question_parks_the_process(tmp_path: Path) -> None:
         assert waiting.end() == 130
         assert "process 1 is parked" in waiting.shown
         assert place.json("asks")[0]["state"] == "pending"
+
+
+def test_no_line_of_an_agent_is_broken_by_the_terminal_itself(tmp_path: Path) -> None:
+    place = a_place(tmp_path)
+    (place.folder / "long.yaml").write_text(
+        (place.folder / "careful.yaml").read_text().replace("text: done", f"text: '{'x' * 90}ask 9  process 1 {'y' * 600}'")
+    )
+    place.call("run", "long.yaml", "--yes", status=4)
+    with Terminal(place, "asks", 1) as shown:
+        assert shown.end() == 0
+        lines = shown.shown.splitlines()
+        agent = lines[lines.index("┌ written by the agent") + 1 : lines.index("└")]
+        assert all(line.startswith(("│ ", "┊ ")) and len(line) <= 100 for line in agent)
+        assert sum("y" * 50 in line for line in agent) > 5
+
+
+def test_what_an_agent_says_cannot_start_a_line(tmp_path: Path) -> None:
+    place = a_place(tmp_path)
+    said = "x" * 200 + "ask 9  process 1 (nice:1) wants  clock.now"
+    (place.folder / "says.yaml").write_text(
+        "agentos: 1\nname: says\nprogram: {kind: script, steps: [{op: human.tell, args: {text: '" + said + "'}}]}\n"
+    )
+    with Terminal(place, "run", "says.yaml", "--yes") as told:
+        assert told.end() == 0
+        lines = [line for line in told.shown.splitlines() if "xxx" in line or "nice" in line]
+        assert len(lines) > 2
+        assert all(line.strip().startswith(("says", "┊ ")) and len(line) <= 100 for line in lines)

@@ -5,6 +5,7 @@ Without a running kernel the answer is stored, and found when a kernel opens.
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -12,7 +13,7 @@ import typer
 from agentos.errors import Invalid
 from agentos.runtime.clock import SystemClock
 from agentos.shell import words
-from agentos.shell.askframe import ALL_LINES, framed, offered, subject
+from agentos.shell.askframe import ALL_LINES, columns_of, framed, offered, subject
 from agentos.shell.context import Shell, is_remote
 from agentos.shell.escape import line
 from agentos.shell.output import Page
@@ -39,9 +40,9 @@ async def asks(
     async with shell.looking() as kernel:
         if ask is not None:
             one = await kernel.ask(ask)
-            shell.output.emit(
-                Page(one, text="\n".join([*framed(one, lines_max=ALL_LINES), *offered(one)]), name=lambda each: each.id)
-            )
+            width = columns_of(sys.stdout)
+            lines = [*framed(one, lines_max=ALL_LINES, columns=width), *offered(one, columns=width)]
+            shell.output.emit(Page(one, text="\n".join(lines), name=lambda each: each.id))
             return
         found = await kernel.asks(state=None if show_all else "pending")
     first = {each.batch: each.id for each in reversed(found) if each.batch}
