@@ -59,7 +59,11 @@ class Decisions:
             call.cap = core.caps.cover(process, op, call.resources, call.args, core.clock.now(), paid=paid)
         if core.mode == "plan" and op.effect in _PLAN_DENIES:
             raise Denied(
-                "policy", f"`{op.name}` has an effect outside, and this kernel only plans", rule="mode:plan", op=op.name
+                "policy",
+                f"`{op.name}` has an effect outside, and this kernel only plans",
+                hint="run in mode `ask` to make it happen",
+                rule="mode:plan",
+                op=op.name,
             )
         if process.stack.uses_provenance:
             flow: ProcessFlow = process.facts["flow"]

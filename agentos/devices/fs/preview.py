@@ -8,6 +8,7 @@ What cannot be looked at is said in `problem`; the call itself will say it again
 from __future__ import annotations
 
 import difflib
+import io
 from typing import Any, Final
 
 from agentos.abi.limits import BEFORE_IMAGE_BYTES_MAX, KIB, PREVIEW_BYTES_MAX
@@ -107,7 +108,8 @@ class Previews:
         lines = [
             f"{shown(entry.inner)}\0{entry.stat.st_size}\0{entry.stat.st_mtime_ns}\0{shown(entry.target)}" for entry in entries
         ]
-        preview["summary"] += f" ({entry_type(found.stat)}, {len(entries)} entries, {size} bytes)"
+        many = "1 entry" if len(entries) == 1 else f"{len(entries)} entries"
+        preview["summary"] += f" ({entry_type(found.stat)}, {many}, {size} bytes)"
         return preview | {"before": digest("\n".join(lines).encode())}
 
 
@@ -118,7 +120,7 @@ def _hash(before: Before | None) -> str | None:
 def _diff(old: bytes, new: bytes, path: str) -> tuple[str, bool]:
     """Return a unified diff and whether it was cut; content that is not text or is large is described instead."""
     try:
-        before, after = old.decode().splitlines(keepends=True), new.decode().splitlines(keepends=True)
+        before, after = _lines(old), _lines(new)
     except UnicodeDecodeError:
         return f"binary content, {len(old)} bytes before, {len(new)} bytes after", False
     if len(old) + len(new) > _DIFF_BYTES_MAX or len(before) + len(after) > _DIFF_LINES_MAX:
@@ -126,6 +128,11 @@ def _diff(old: bytes, new: bytes, path: str) -> tuple[str, bool]:
         return _cut(f"large content, {len(old)} bytes before, {len(new)} bytes after; it begins:\n{begin}")
     lines = difflib.unified_diff(before, after, f"{path} (before)", f"{path} (after)")
     return _cut("".join(line if line.endswith("\n") else f"{line}\n\\ no newline at end of file\n" for line in lines))
+
+
+def _lines(data: bytes) -> list[str]:
+    """Return the lines of a text as a file has them: other separators than a line feed are characters of a line."""
+    return list(io.StringIO(data.decode(), newline="\n"))
 
 
 def _cut(text: str) -> tuple[str, bool]:
