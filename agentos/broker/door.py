@@ -193,27 +193,26 @@ class Door:
         """Append the row of a pure or local call that succeeded and return the value as a replay would."""
         core, process, changes = self.core, call.process, permit.changes
         encoded = self._encoded(call, value, changes)
-        result = decode(encoded)
-        carried = own_label(call, endorsed(core, call, permit, value) if permit.labels else 0)
-        label = result_label(call, result, carried)
-        kept = wants_handle(call, label, len(encoded))
+        result, label, carried, kept = decode(encoded), 0, 0, False
+        if permit.labels or call.label or call.obligations or _is_looked_at(call):
+            carried = own_label(call, endorsed(core, call, permit, value) if permit.labels else 0)
+            label = result_label(call, result, carried)
+            kept = wants_handle(call, label, len(encoded))
         if kept:
             result = put_behind_handle(self.objects, permit, result, label=process.label | label)
             encoded, label, carried = encode(result), 0, 0
         if not process.ended:
-            try:
-                self.settle_belongings(call, label, changes)
-            except Denied as error:  # another call took the last use while this one awaited
-                raise self.fail(call, error, changes) from None
-            settle_quota(core, call, None, changes, succeeded=True)
+            self._settle_done(call, label, changes)
         row = call.row("call", "done", core.clock.now())
-        row.result, row.labels = encoded, pack(row.labels | label, carried)
+        row.result = encoded
+        if label or carried:
+            row.labels = pack(row.labels | label, carried)
         if call.op.name == "proc.save":
             row.args = b""  # the record keeps the state, as a tree that shares what did not change
         reached("done.before")
         process.last_seq = core.append(row, changes)
         reached("done.appended")
-        if call.obligations and "log" in call.obligations:
+        if "log" in call.obligations:
             log_call(call, process.last_seq, "done")
         if call.is_over and call.op.name != "proc.exit":
             raise ProcessEnded
@@ -223,6 +222,14 @@ class Door:
             flow: ProcessFlow = process.facts["flow"]
             flow.note_result(call.op, result, call.args, seq=process.last_seq, label=carried)
         return call.op.restore(result)
+
+    def _settle_done(self, call: Request, label: int, changes: list[Change]) -> None:
+        try:
+            self.settle_belongings(call, label, changes)
+        except Denied as error:  # another call took the last use while this one awaited
+            raise self.fail(call, error, changes) from None
+        if call.reservation is not None:
+            settle_quota(self.core, call, None, changes, succeeded=True)
 
     def _encoded(self, call: Request, value: Any, changes: list[Change]) -> bytes:
         try:
@@ -249,7 +256,8 @@ class Door:
         if call.approval is not None and call.approval.live:
             core.asks.close(call.approval, "consumed", changes)
         core.timers.end(process.pid, call.number, changes)
-        raise_label(process, labels, changes)
+        if labels & ~process.label:
+            raise_label(process, labels, changes)
         if process.account.is_due:
             changes.append(core.account_change(process))
 
@@ -365,6 +373,12 @@ class Door:
     def bind_recheck(self, permit: Permit, call: Request) -> None:
         """Give a device the way to have late facts decided."""
         permit.recheck = partial(self.decisions.recheck, call)
+
+
+def _is_looked_at(call: Request) -> bool:
+    """Say whether the result of a call can have a label or a handle of its own."""
+    process = call.process
+    return call.op.untrusted or process.stack.labels_values or process.image.handles != "never"
 
 
 def settle_quota(
