@@ -29,7 +29,7 @@ from agentos.broker.secrets import authorise, authorise_host, secret_charges, se
 from agentos.errors import Denied
 from agentos.kernel.core import Core
 from agentos.kernel.flow import ProcessFlow
-from agentos.kernel.process import AgentProcess
+from agentos.kernel.process import AgentProcess, Cap
 from agentos.policy import Stack, Verdict
 from agentos.policy.verdict import least
 
@@ -161,7 +161,7 @@ class Decisions:
             resources = (*resources[:index], Resource("path", value, value), *resources[index + 1 :])
             args[template.field] = value
         if call.cap is not None:
-            self.core.caps.cover(process, op, resources, args, self.core.clock.now(), paid=call.cap.cap)
+            self._cover_late(call, call.cap, resources, args)
         verdict = process.stack.decide(op, resources, args, process.facts, late=True)
         verdict = self._by_other_name(call, resources, args, verdict, late=True)
         if verdict.outcome == "deny":
@@ -172,6 +172,22 @@ class Decisions:
                 f"`{value}`, which `{call.resource_text}` leads to, needs an approval",
                 rule=verdict.rule,
                 hint="use the real path",
+            )
+
+
+    def _cover_late(self, call: Request, held: Cap, resources: tuple[Resource, ...], args: dict[str, Any]) -> None:
+        """Have what was found covered too. A capability whose uses are counted is only used by the name that it covers."""
+        process, op, caps = call.process, call.op, self.core.caps
+        found = caps.cover(process, op, resources, args, self.core.clock.now(), paid=held.cap)
+        if found is held or found.record.uses_left < 0:
+            return
+        if caps.get(held.cap) is not held or not held.spec.covers(op, resources, args):
+            raise Denied(
+                "capability",
+                f"what `{call.resource_text[:200]}` leads to is covered by a capability with counted uses, which this call has not taken",
+                hint="use the real path",
+                cap=found.cap,
+                op=op.name,
             )
 
 

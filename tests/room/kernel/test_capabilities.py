@@ -302,3 +302,25 @@ async def test_what_is_remembered_about_decisions_is_bounded(monkeypatch: pytest
         record = alive(kernel, process)
         assert 0 < len(record.cover_cache) <= 50
         assert 0 < len(record.verdict_cache) <= 50
+
+
+@pytest.mark.parametrize(
+    ("grant", "outcome"),
+    [
+        (["fs.read /link.txt", "fs.read /real.txt uses 1"], "denied.capability"),
+        (["fs.read /link.txt", "fs.read /real.txt"], "x"),
+        (["fs.read /real.txt uses 1", "fs.read /**"], "x"),
+        (["fs.read /** uses 3"], "x"),
+    ],
+)
+async def test_counted_uses_are_not_walked_around_by_a_link(tmp_path: Path, grant: list[str], outcome: str) -> None:
+    (tmp_path / "real.txt").write_text("x")
+    (tmp_path / "link.txt").symlink_to("real.txt")
+    async with opened(workspace=tmp_path) as kernel:
+        process = await host(kernel, *grant)
+        for _ in range(3):
+            (found,) = await process.calls([("fs.read", {"path": "/link.txt"})])
+            assert (found.value if found.ok else found.error.code) == outcome
+        counted = {cap.text: cap.uses_left for cap in await kernel.caps(process.pid) if cap.uses_left is not None}
+        assert counted.get("fs.read /real.txt uses 1", 1) == 1
+        assert counted.get("fs.read /** uses 3", 0) == 0
