@@ -174,7 +174,6 @@ class Decisions:
                 hint="use the real path",
             )
 
-
     def _cover_late(self, call: Request, held: Cap, resources: tuple[Resource, ...], args: dict[str, Any]) -> None:
         """Have what was found covered too. A capability whose uses are counted is only used by the name that it covers."""
         process, op, caps = call.process, call.op, self.core.caps
