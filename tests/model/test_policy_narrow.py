@@ -18,8 +18,8 @@ from agentos.abi.resource import Resource, Template
 from agentos.policy import Layer, Stack, load_layer
 from agentos.policy.flow import Origin
 from agentos.policy.narrow import Comparison, Witness, compare
-from agentos.policy.narrow_flow import Supposed
-from agentos.policy.narrow_label import opened_by_labels
+from agentos.policy.narrow.flow import Supposed
+from agentos.policy.narrow.label import opened_by_labels
 from agentos.policy.verdict import RANK, width_of
 
 

@@ -9,9 +9,9 @@ from agentos.abi.op import Op
 from agentos.abi.resource import Resource
 from agentos.errors import Invalid
 from agentos.policy.expect import resource_of
-from agentos.policy.narrow_automaton import Allowance, Automaton, many, spelled
-from agentos.policy.narrow_resource import resources_of
-from agentos.policy.narrow_text import Asked, Findings, Text, numbers, texts
+from agentos.policy.narrow.automaton import Allowance, Automaton, many, spelled
+from agentos.policy.narrow.resource import resources_of
+from agentos.policy.narrow.text import Asked, Findings, Text, numbers, texts
 from agentos.policy.pattern import Pattern, compile_pattern, text_matcher
 from agentos.policy.regex import Regex
 from agentos.policy.regex_parse import parse_regex

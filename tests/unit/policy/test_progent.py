@@ -11,7 +11,7 @@ from agentos.abi.op import OpTable
 from agentos.errors import Invalid
 from agentos.policy import Stack, load_layer
 from agentos.policy.progent import Imported, import_progent
-from agentos.policy.progent_regex import Untranslatable, pattern_alternatives
+from agentos.policy.progent.regex import Untranslatable, pattern_alternatives
 from tests.unit.policy.builders import op
 from tests.unit.policy.test_progent_differential import SEND, TABLE
 

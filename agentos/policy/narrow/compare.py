@@ -19,11 +19,11 @@ from typing import Final
 
 from agentos.abi.op import OpTable
 from agentos.policy.layer import Layer
-from agentos.policy.narrow_automaton import Allowance
-from agentos.policy.narrow_call import Witness, statement_witness
-from agentos.policy.narrow_later import may_widen_later
-from agentos.policy.narrow_op import Budget, Difference, compare_op
-from agentos.policy.narrow_static import StatementChange, requires_of, statement_changes
+from agentos.policy.narrow.automaton import Allowance
+from agentos.policy.narrow.call import Witness, statement_witness
+from agentos.policy.narrow.later import may_widen_later
+from agentos.policy.narrow.op import Budget, Difference, compare_op
+from agentos.policy.narrow.static import StatementChange, requires_of, statement_changes
 
 __all__ = ["Comparison", "OpDifference", "Witness", "compare", "diff"]
 

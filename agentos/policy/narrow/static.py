@@ -4,7 +4,7 @@ A limit is kept when the new layer has the same one: same ops, patterns, conditi
 counters run (`running`), it has to be the very statement in a layer that is counted under the same name: any other starts anew.
 
 A label statement is kept when the same source still gets every label that it got. One that raises labels is narrower where higher
-labels open nothing (`narrow_label`), one that endorses is always wider.
+labels open nothing (`narrow.label`), one that endorses is always wider.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 from agentos.policy.layer import Layer
 from agentos.policy.limit import CheckedLimit
-from agentos.policy.narrow_label import opened_by_labels
-from agentos.policy.narrow_probe import expr_key
+from agentos.policy.narrow.label import opened_by_labels
+from agentos.policy.narrow.probe import expr_key
 from agentos.policy.require import CheckedRequire
 from agentos.policy.syntax import Expr
 

@@ -22,8 +22,8 @@ from agentos.abi.op import Op, closest
 from agentos.policy.attributes import Attribute, Type, attribute_of
 from agentos.policy.lexer import DIGITS_MAX
 from agentos.policy.problems import At, Refusal
-from agentos.policy.progent_regex import Alternative, Bias, Untranslatable, flipped, pattern_alternatives
-from agentos.policy.progent_shape import Malformed, check_shape
+from agentos.policy.progent.regex import Alternative, Bias, Untranslatable, flipped, pattern_alternatives
+from agentos.policy.progent.shape import Malformed, check_shape
 from agentos.policy.syntax import And, Expr, Literal, Not, Or, Test
 from agentos.policy.unparse import quoted
 

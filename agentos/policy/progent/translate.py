@@ -23,10 +23,10 @@ from agentos.abi.op import Op, OpTable, closest
 from agentos.errors import Invalid
 from agentos.policy.check import tests_of
 from agentos.policy.format import format_text
-from agentos.policy.progent_read import GENERATED_PRIORITY, ProgentRule, read_progent
-from agentos.policy.progent_regex import Bias
-from agentos.policy.progent_schema import Condition, Refused, conjunction, disjunction, restriction
-from agentos.policy.progent_shape import Malformed
+from agentos.policy.progent.read import GENERATED_PRIORITY, ProgentRule, read_progent
+from agentos.policy.progent.regex import Bias
+from agentos.policy.progent.schema import Condition, Refused, conjunction, disjunction, restriction
+from agentos.policy.progent.shape import Malformed
 from agentos.policy.unparse import expr_text, quoted
 from agentos.policy.verdict import RANK
 

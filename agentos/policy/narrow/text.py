@@ -19,7 +19,7 @@ from typing import Final, SupportsIndex
 from agentos.policy.attributes import TEXT_CHARS_MAX
 from agentos.policy.conditions import REGEX_CHARS_MAX
 from agentos.policy.glob import sequence_of
-from agentos.policy.narrow_automaton import EVERY, Allowance, Automaton, excluding, glob_node, many, spelled
+from agentos.policy.narrow.automaton import EVERY, Allowance, Automaton, excluding, glob_node, many, spelled
 from agentos.policy.regex_parse import Chain, Node, parse_regex
 
 __all__ = ["Asked", "Findings", "Text", "numbers", "texts"]

@@ -2,7 +2,7 @@
 
 Resources fall into classes by the rules that match them; in a class only the tests of the conditional rules that are left matter. Every
 class is decided, by the evaluator itself, on every combination of values of what is tested there. What no sample tells apart, no call
-does; a sample that does is only believed once it was made into a real call (`narrow_call`).
+does; a sample that does is only believed once it was made into a real call (`narrow.call`).
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from agentos.abi.resource import Resource, Template
 from agentos.policy.attributes import FACTS, type_of
 from agentos.policy.decide import Stack
 from agentos.policy.layer import BoundRule, Layer
-from agentos.policy.narrow_automaton import Allowance
-from agentos.policy.narrow_call import Pair, Sample, Witness, facts_of, filler, freer, witness_of
-from agentos.policy.narrow_probe import Key, Probe, Root, expr_key, probes_of, rule_exprs
-from agentos.policy.narrow_resource import TextTest, resources_of, text_tests
-from agentos.policy.narrow_value import UNKNOWN, Option, Values
+from agentos.policy.narrow.automaton import Allowance
+from agentos.policy.narrow.call import Pair, Sample, Witness, facts_of, filler, freer, witness_of
+from agentos.policy.narrow.probe import Key, Probe, Root, expr_key, probes_of, rule_exprs
+from agentos.policy.narrow.resource import TextTest, resources_of, text_tests
+from agentos.policy.narrow.value import UNKNOWN, Option, Values
 from agentos.policy.pattern import Pattern, keys_of
 from agentos.policy.require import BoundRequire
 from agentos.policy.syntax import Expr, Test

@@ -12,7 +12,7 @@ from collections.abc import Hashable, Sequence
 from typing import Final
 
 from agentos.policy.argv import CODE_WORDS, INTERPRETERS, Argv, argv_of
-from agentos.policy.narrow_automaton import Allowance, Automaton, excluding, glob_node, many, spelled
+from agentos.policy.narrow.automaton import Allowance, Automaton, excluding, glob_node, many, spelled
 from agentos.policy.regex_parse import Chain, Node
 
 __all__ = ["commands"]

@@ -1,7 +1,7 @@
 """Resources that stand for all resources: one for every set of patterns that some resource of an op's template matches.
 
 A path is also the value of the argument that names it, so tests on that argument are told apart here too, and so are those of a URL as
-far as they are patterns or whole texts. For any other test the argument is taken for free of its resource (`narrow_op`), which only
+far as they are patterns or whole texts. For any other test the argument is taken for free of its resource (`narrow.op`), which only
 makes a comparison more careful.
 """
 
@@ -16,10 +16,10 @@ from agentos.abi.op import Op
 from agentos.abi.resource import Resource, Template
 from agentos.policy.attributes import type_of
 from agentos.policy.glob import Deep, Sequence_
-from agentos.policy.narrow_argv import commands
-from agentos.policy.narrow_automaton import Allowance, Automaton, excluding, glob_node, many, spelled
-from agentos.policy.narrow_probe import Probe
-from agentos.policy.narrow_url import urls
+from agentos.policy.narrow.argv import commands
+from agentos.policy.narrow.automaton import Allowance, Automaton, excluding, glob_node, many, spelled
+from agentos.policy.narrow.probe import Probe
+from agentos.policy.narrow.url import urls
 from agentos.policy.pattern import ArgvPattern, Pattern, SegmentPattern, compile_pattern
 from agentos.policy.regex_parse import Branches, Chain, Node, parse_regex
 from agentos.policy.syntax import From, PatternRef, Test

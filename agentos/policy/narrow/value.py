@@ -18,10 +18,10 @@ from annotated_types import Ge
 from agentos.abi.op import Op
 from agentos.policy.attributes import FACTS, Type, type_of
 from agentos.policy.flow import Origin
-from agentos.policy.narrow_automaton import Allowance
-from agentos.policy.narrow_flow import LABELS, Supposed, origins_of
-from agentos.policy.narrow_probe import Probe, Root
-from agentos.policy.narrow_text import Asked, Findings, Text, numbers, texts
+from agentos.policy.narrow.automaton import Allowance
+from agentos.policy.narrow.flow import LABELS, Supposed, origins_of
+from agentos.policy.narrow.probe import Probe, Root
+from agentos.policy.narrow.text import Asked, Findings, Text, numbers, texts
 from agentos.policy.syntax import Aggregate, From, PatternRef, Test
 
 __all__ = ["UNKNOWN", "Option", "Values", "is_optional"]

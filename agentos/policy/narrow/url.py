@@ -8,7 +8,7 @@ from typing import Final
 from agentos.abi.resource import Resource, Url, canonical_url
 from agentos.errors import Invalid
 from agentos.policy.glob import Deep, Sequence_
-from agentos.policy.narrow_automaton import Allowance, Automaton, glob_node, spelled
+from agentos.policy.narrow.automaton import Allowance, Automaton, glob_node, spelled
 from agentos.policy.pattern import compile_pattern
 from agentos.policy.regex_parse import Branches, Chain, Node, parse_regex
 from agentos.policy.url_pattern import UrlParts, UrlPattern

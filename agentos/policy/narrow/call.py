@@ -18,10 +18,10 @@ from agentos.errors import Invalid
 from agentos.policy.attributes import Type, type_of
 from agentos.policy.decide import Stack
 from agentos.policy.flow import Origin
-from agentos.policy.narrow_flow import Supposed
-from agentos.policy.narrow_probe import Key
-from agentos.policy.narrow_text import Text
-from agentos.policy.narrow_value import UNKNOWN, Option, is_optional
+from agentos.policy.narrow.flow import Supposed
+from agentos.policy.narrow.probe import Key
+from agentos.policy.narrow.text import Text
+from agentos.policy.narrow.value import UNKNOWN, Option, is_optional
 from agentos.policy.question import shown
 from agentos.policy.syntax import Outcome
 from agentos.policy.verdict import RANK, width_of

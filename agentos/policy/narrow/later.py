@@ -15,10 +15,10 @@ from agentos.abi.op import Effect, Op
 from agentos.abi.resource import Kind, Resource, Template
 from agentos.policy.check import CheckedRule
 from agentos.policy.layer import Layer
-from agentos.policy.narrow_automaton import Allowance
-from agentos.policy.narrow_call import Said, freer
-from agentos.policy.narrow_probe import expr_key
-from agentos.policy.narrow_resource import resources_of
+from agentos.policy.narrow.automaton import Allowance
+from agentos.policy.narrow.call import Said, freer
+from agentos.policy.narrow.probe import expr_key
+from agentos.policy.narrow.resource import resources_of
 from agentos.policy.pattern import Pattern
 from agentos.policy.scope import patterns_for
 from agentos.policy.verdict import width_of

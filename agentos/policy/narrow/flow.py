@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from agentos.abi.labels import INTERNAL, PUBLIC, SECRET, UNTRUSTED, join, names
 from agentos.policy.flow import Origin
-from agentos.policy.narrow_probe import Probe
-from agentos.policy.narrow_text import Findings
+from agentos.policy.narrow.probe import Probe
+from agentos.policy.narrow.text import Findings
 from agentos.policy.syntax import From, Test
 
 __all__ = ["LABELS", "Supposed", "origins_of"]
