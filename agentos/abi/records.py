@@ -14,8 +14,9 @@ from typing import ClassVar
 import msgspec
 
 __all__ = [
-    "AccountRecord", "AskRecord", "CapRecord", "Change", "FileLabelRecord", "ImageRecord", "MessageRecord", "NameRecord",
-    "PolicyRecord", "ProcessRecord", "QuotaRecord", "Row", "StandingRecord", "StateRecord", "TimerRecord",
+    "AccountRecord", "AskRecord", "CapRecord", "Change", "CheckpointRecord", "FileLabelRecord", "ImageRecord", "MessageRecord",
+    "NameRecord", "OverlayRecord", "PolicyRecord", "ProcessRecord", "QuotaRecord", "RetentionRecord", "Row", "ScheduleRecord",
+    "StandingRecord", "StateRecord", "TimerRecord",
 ]  # fmt: skip
 
 
@@ -60,7 +61,13 @@ class StateRecord(msgspec.Struct, kw_only=True):
 
 
 class ProcessRecord(StateRecord, kw_only=True):
-    """One process. `live` is 1 until it has ended; `waits` is the encoded list of typed waits of a parked process."""
+    """One process. `live` is 1 until it has ended; `waits` is the encoded list of typed waits of a parked process.
+
+    A process whose `fork_pid` is not 0 continues what that process (it may be the process itself, once restored) had done before row
+    `fork_seq`. `resumes` counts how often in a row it was started again at an open and then did nothing; `overlay` is the pid whose file
+    overlay it works on, 0 for the files themselves; `id_map` maps ids that it knows from before a restore to today's; `code` names the
+    program text that it last ran; `restored` is the checkpoint that it was last restored from.
+    """
 
     table: ClassVar[str] = "process"
     keys: ClassVar[tuple[str, ...]] = ("pid",)
@@ -94,6 +101,11 @@ class ProcessRecord(StateRecord, kw_only=True):
     own_layer: str = ""
     endorsing: int = 0
     birth_label: int = 0
+    resumes: int = 0
+    overlay: int = 0
+    id_map: bytes = b""
+    code: str = ""
+    restored: str = ""
 
 
 class AccountRecord(StateRecord, kw_only=True):
@@ -276,6 +288,77 @@ class FileLabelRecord(StateRecord, kw_only=True):
     path: str
     live: int = 1
     labels: int = 0
+
+
+class CheckpointRecord(StateRecord, kw_only=True):
+    """A name for the state of a process and its descendants right after row `at_seq`. While `live`, that state is kept."""
+
+    table: ClassVar[str] = "checkpoint"
+    keys: ClassVar[tuple[str, ...]] = ("checkpoint",)
+    checkpoint: str
+    live: int = 1
+    tree: int = 0
+    pid: int = 0
+    at_seq: int = 0
+    note: str = ""
+    by: int = 0
+    at: float = 0.0
+
+
+class ScheduleRecord(StateRecord, kw_only=True):
+    """A standing order to spawn: every so often, by the calendar, or once. `state` is live, paused, done or cancelled."""
+
+    table: ClassVar[str] = "schedule"
+    keys: ClassVar[tuple[str, ...]] = ("schedule",)
+    schedule: int
+    live: int = 1
+    state: str = "live"
+    image: str = ""
+    every_s: float = 0.0
+    cron: str = ""
+    zone: str = ""
+    overlap: str = "skip"
+    goal: bytes = b""
+    args: bytes = b""
+    options: bytes = b""
+    due: float = 0.0
+    last_pid: int = 0
+    runs: int = 0
+    skipped: int = 0
+    created: float = 0.0
+
+
+class OverlayRecord(StateRecord, kw_only=True):
+    """One path that a speculative process has changed in its own view. `kind` is file, folder or gone.
+
+    `object` names the content of a file, `base` is the sha256 of the file below when it was first changed: "" where there was none,
+    ``folder`` for a folder.
+    """
+
+    table: ClassVar[str] = "overlay"
+    keys: ClassVar[tuple[str, ...]] = ("pid", "path")
+    pid: int
+    path: str
+    live: int = 1
+    kind: str = "file"
+    object: str = ""
+    size: int = 0
+    base: str = ""
+    labels: int = 0
+
+
+class RetentionRecord(StateRecord, kw_only=True):
+    """How long something is kept after its process ended: `scope` is all, tree, namespace or label; `action` is archive or erase."""
+
+    table: ClassVar[str] = "retention"
+    keys: ClassVar[tuple[str, ...]] = ("retention",)
+    retention: int
+    live: int = 1
+    scope: str = "all"
+    value: str = ""
+    action: str = "archive"
+    keep_s: float = 0.0
+    created: float = 0.0
 
 
 class Change(msgspec.Struct):

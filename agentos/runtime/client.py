@@ -15,6 +15,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from agentos.errors import Invalid
+from agentos.runtime.forward import image_sent, policy_sent
 from agentos.runtime.link import Link, NoKernel
 from agentos.runtime.places import control_path, default_store
 
@@ -125,14 +126,14 @@ class RemoteKernel:
         """As `Kernel.spawn`. Paths are relative to this process's folder; the kernel reads them."""
         above = parent.pid if isinstance(parent, RemoteProcess) else parent
         options = {
-            "goal": goal, "args": args, "parent": above, "grant": None if grant is None else list(grant), "policy": _policy(policy),
+            "goal": goal, "args": args, "parent": above, "grant": None if grant is None else list(grant), "policy": policy_sent(policy),
             "budget": budget, "name": name, "weight": weight, "deadline_s": deadline_s, "snapshot": snapshot,
         }  # fmt: skip
-        return RemoteProcess(self._link, await self._link.request("spawn", {"image": _image(image), **options}))
+        return RemoteProcess(self._link, await self._link.request("spawn", {"image": image_sent(image), **options}))
 
     async def register(self, image: str | Path | AgentImage) -> str:
         """As `Kernel.register`."""
-        ref: str = await self._link.request("register", {"image": _image(image)})
+        ref: str = await self._link.request("register", {"image": image_sent(image)})
         return ref
 
     def process(self, pid: int) -> RemoteProcess:
@@ -318,23 +319,3 @@ class RemoteProcess:
     def usage(self) -> dict[str, float]:
         """As `Process.usage`; blocks like `info`."""
         return self.info.usage
-
-
-def _image(image: str | Path | AgentImage) -> Any:
-    """Return an image as it can be sent: what names a file becomes its absolute path."""
-    if isinstance(image, Path) or (isinstance(image, str) and ("/" in image or image.endswith((".yaml", ".yml")))):
-        return Path(image).absolute()
-    return image
-
-
-def _policy(policy: Any) -> Any:
-    """Return a `policy=` argument as it can be sent: what names a file becomes its absolute path."""
-    if isinstance(policy, Path) or (isinstance(policy, str) and "\n" not in policy and policy.endswith(".policy")):
-        return Path(policy).absolute()
-    if policy is None or isinstance(policy, str):
-        return policy
-    if getattr(policy, "use", None) is not None:
-        raise Invalid(
-            "argument", "a policy that reads its used files itself cannot be sent", hint="give its path", field="policy"
-        )
-    return [_policy(each) for each in policy] if isinstance(policy, Iterable) else policy

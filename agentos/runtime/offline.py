@@ -26,6 +26,7 @@ from agentos.kernel.standing import as_standing, grant_of
 from agentos.runtime.asklink import Keys, link_of, url_of
 from agentos.runtime.audit import entries
 from agentos.runtime.clock import SystemClock
+from agentos.runtime.forward import no_kernel, refusing
 from agentos.runtime.outcome import Entry
 from agentos.store import AuditReport, Store, open_store
 
@@ -34,21 +35,6 @@ __all__ = ["StoreView", "StoredProcess"]
 _OPS: Final = re.compile(r"[\w.]+(?:, [\w.]+)*")
 _CLAUSE: Final = re.compile(r"when\s|uses\s+\S|depth\s+\S|for\s+[0-9]")
 _PATTERN: Final = re.compile(r'"((?:[^"\\]|\\.)*)"|([^\s,"]+)')
-
-
-def _refusing(what: str) -> Any:
-    """Return the method `what` of a store that no kernel runs."""
-
-    def refuse(self: Any, *args: Any, **options: Any) -> Any:
-        """Refuse: nothing runs that could do it."""
-        raise _no_kernel(what)
-
-    refuse.__name__ = what
-    return refuse
-
-
-def _no_kernel(what: str) -> Invalid:
-    return Invalid("state", f"`{what}` needs a running kernel", hint="no kernel runs; open the store")
 
 
 class StoreView:
@@ -60,14 +46,14 @@ class StoreView:
 
     held_by: int | None = None
 
-    spawn = _refusing("spawn")
-    register = _refusing("register")
-    grant = _refusing("grant")
-    revoke = _refusing("revoke")
-    revoke_standing = _refusing("revoke_standing")
-    run_until_idle = _refusing("run_until_idle")
-    check = _refusing("check")
-    mount = _refusing("mount")
+    spawn = refusing("spawn")
+    register = refusing("register")
+    grant = refusing("grant")
+    revoke = refusing("revoke")
+    revoke_standing = refusing("revoke_standing")
+    run_until_idle = refusing("run_until_idle")
+    check = refusing("check")
+    mount = refusing("mount")
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -241,13 +227,13 @@ class StoredProcess:
         pid: Its pid.
     """
 
-    call = _refusing("call")
-    calls = _refusing("calls")
-    signal = _refusing("signal")
-    send = _refusing("send")
-    exit = _refusing("exit")
-    fork = _refusing("fork")
-    query = _refusing("query")
+    call = refusing("call")
+    calls = refusing("calls")
+    signal = refusing("signal")
+    send = refusing("send")
+    exit = refusing("exit")
+    fork = refusing("fork")
+    query = refusing("query")
 
     def __init__(self, view: StoreView, store: Store, pid: int) -> None:
         self._view = view
@@ -266,7 +252,7 @@ class StoredProcess:
         """
         record = self._record()
         if not record.exit:
-            raise _no_kernel("wait")
+            raise no_kernel("wait")
         return exit_from(record)
 
     async def stream(self, text: Any = None) -> AsyncIterator[Event]:
@@ -275,7 +261,7 @@ class StoredProcess:
         Raises:
             Invalid: always, `invalid.state`; `StoreView.events` has what happened.
         """
-        raise _no_kernel("stream")
+        raise no_kernel("stream")
         yield  # what makes it a stream
 
     async def caps(self) -> list[CapInfo]:

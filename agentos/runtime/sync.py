@@ -209,9 +209,10 @@ def _mirrored(source: type) -> Callable[[type[_Sync]], type[_Sync]]:
     """Return a decorator that gives a class every public method and property of `source`."""
 
     def mirror(target: type[_Sync]) -> type[_Sync]:
-        for name, member in vars(source).items():
-            if not name.startswith("_"):
-                setattr(target, name, _mirror(member))
+        for part in reversed(source.__mro__[:-1]):
+            for name, member in vars(part).items():
+                if not name.startswith("_"):
+                    setattr(target, name, _mirror(member))
         return target
 
     return mirror

@@ -54,9 +54,15 @@ def _second(connection: Connection) -> None:
     _run(connection, "v2.sql")
 
 
+def _third(connection: Connection) -> None:
+    """Add the tables and columns of version 3; nothing is rewritten."""
+    _run(connection, "v3.sql")
+
+
 MIGRATIONS: Final = (
     Migration(1, "create the journal, state tables and objects", "f292caf0e285f9325a59879cb76edda8", _first),
     Migration(2, "add limits, standing grants and labels of files", "cf67db7f33dc06c4db4a00dd6534ac8d", _second),
+    Migration(3, "add checkpoints, schedules, file overlays and retention", "77bec95200904639cc7a5ba701549d42", _third),
 )
 
 

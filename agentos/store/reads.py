@@ -1,4 +1,4 @@
-"""Every read of rows and state, one function per sentence.
+"""Every read of rows, one function per sentence; those of state are in `states`.
 
 Protocol: SQL texts are made once per shape from the table descriptions and run on the reader's connection; SQLAlchemy would cost 0.2 s
 of import on `agentos ps`, which has 0.5 s in all. What is still buffered is committed first when the answer could depend on it.
@@ -9,16 +9,13 @@ INVARIANT cost-is-local: no read here scans the journal or a versioned table (te
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, TypeVar
 
 from agentos.abi.limits import PAGE_ROWS
 from agentos.abi.records import Row, StateRecord
-from agentos.store.journal import Journal
-from agentos.store.objects import Objects
-from agentos.store.sqlite import Connection
-from agentos.store.tables import JOURNAL, Table, table_of
+from agentos.store.states import StateReads
+from agentos.store.tables import JOURNAL
 
 __all__ = ["ENTRIES_LOOKED_AT_MAX", "Reads"]
 
@@ -45,52 +42,8 @@ _HEADS: Final = f"SELECT {_ROW_COLUMNS} FROM journal WHERE seq > ? AND seq <= ? 
 _SEQ_MAX: Final = 2**63 - 1
 
 
-class Reads:
+class Reads(StateReads):
     """Reads of one store; a base of `Store`."""
-
-    def __init__(self, reader: Connection, journal: Journal, objects: Objects) -> None:
-        self._reader = reader
-        self.journal = journal
-        self.objects = objects
-
-    # --- state ---------------------------------------------------------------------------------------------------------
-
-    def current(
-        self, record: type[Record], *, live: bool | None = True, after: Any = None, limit: int | None = None, **equals: Any
-    ) -> list[Record]:
-        """Return current records ordered by key.
-
-        Args:
-            record: Which kind.
-            live: Only live ones (True), only ended ones (False), or both (None).
-            after: Only keys greater than this one (a tuple where the key has several columns): the last key of the page before.
-            limit: At most this many.
-            equals: Columns that must have the given values; key columns first in the key use its index, others filter.
-        """
-        table = table_of(record)
-        self._see_table(table)
-        key = () if after is None else after if isinstance(after, tuple) else (after,)
-        text = _current(table, live, tuple(equals), len(key), limit is not None)
-        found = self._reader.fetch(text, (*equals.values(), *key, *(() if limit is None else (limit,))))
-        return [self._record(record, table, columns) for columns in found]
-
-    def get(self, record: type[Record], *key: Any, at: int | None = None) -> Record | None:
-        """Return the record with this key: the current one, or the one that was current right after row `at`."""
-        table = table_of(record)
-        assert at is None or table.versioned, f"{table.name} keeps no versions"
-        assert len(key) == len(table.keys), f"the key of {table.name} is {table.keys}"
-        self._see_key(table, key)
-        found = self._reader.fetch(_get(table), key) if at is None else self._reader.fetch(_get_at(table), (*key, at))
-        return self._record(record, table, found[0]) if found else None
-
-    def max_key(self, record: type[StateRecord]) -> int:
-        """Return the largest first key column ever used, 0 when there is none."""
-        table = table_of(record)
-        self._see_table(table)
-        found = self._reader.fetch(f"SELECT max({table.keys[0]}) FROM {table.name}")
-        return int(found[0][0] or 0)
-
-    # --- journal -------------------------------------------------------------------------------------------------------
 
     def tape(self, pid: int, after_seq: int, limit: int, upto: int | None = None) -> list[Row]:
         """Return at most `limit` rows of process `pid` numbered after `after_seq` and not after `upto`, in order."""
@@ -192,14 +145,6 @@ class Reads:
 
     # --- seeing what is buffered ---------------------------------------------------------------------------------------
 
-    def _see_table(self, table: Table) -> None:
-        if self.journal.buffers(lambda batch: table.name in batch.tables):
-            self.journal.flush()
-
-    def _see_key(self, table: Table, key: tuple[Any, ...]) -> None:
-        if self.journal.buffers(lambda batch: table.name in batch.tables and key in batch.tables[table.name].latest):
-            self.journal.flush()
-
     def _see_pid(self, pid: int) -> None:
         if self.journal.buffers(lambda batch: pid in batch.pids):
             self.journal.flush()
@@ -208,7 +153,7 @@ class Reads:
         if self.journal.buffers(lambda batch: bool(batch.rows)):
             self.journal.flush()
 
-    # --- from columns to records ---------------------------------------------------------------------------------------
+    # --- from columns to rows ------------------------------------------------------------------------------------------
 
     def _rows(self, text: str, parameters: Sequence[Any]) -> list[Row]:
         rows = [Row(*self._resolved(columns, _ROW_BLOBS)) for columns in self._reader.fetch(text, parameters)]
@@ -220,51 +165,9 @@ class Reads:
         rows = self._rows(text, parameters)
         return rows[0] if rows else None
 
-    def _record(self, record: type[Record], table: Table, columns: tuple[Any, ...]) -> Record:
-        return record(**dict(zip(table.columns[:-1], self._resolved(columns, table.blobs), strict=True)))
-
-    def _resolved(self, columns: tuple[Any, ...], blobs: tuple[int, ...]) -> Sequence[Any]:
-        """Replace references by the bytes of their objects; erased content reads as empty."""
-        values = list(columns)
-        for at in blobs:
-            values[at] = self.objects.resolve(values[at]) if values[at] else b""
-        return values
-
 
 def _outcome(head: Row, result: Row | None) -> str:
     """Return the outcome of an entry as the audit shows it."""
     if head.kind != "intent":
         return head.outcome
     return "pending" if result is None else result.outcome
-
-
-def _columns(table: Table) -> str:
-    return ", ".join(table.columns[:-1])
-
-
-@functools.cache
-def _get(table: Table) -> str:
-    same = " AND ".join(f"{key} = ?" for key in table.keys)
-    return f"SELECT {_columns(table)} FROM {table.name} WHERE {same} AND until IS NULL"
-
-
-@functools.cache
-def _get_at(table: Table) -> str:
-    same = " AND ".join(f"{key} = ?" for key in table.keys)
-    return f"SELECT {_columns(table)} FROM {table.name} WHERE {same} AND seq <= ? ORDER BY seq DESC LIMIT 1"
-
-
-@functools.cache
-def _current(table: Table, live: bool | None, equals: tuple[str, ...], after: int, limited: bool) -> str:
-    """Return the query of `current`."""
-    unknown = [name for name in equals if name not in table.columns]
-    assert not unknown, f"{table.name} has no column {unknown}"
-    tests = ["until IS NULL"]
-    if live is not None:
-        tests.append(f"live = {int(live)}")
-    tests += [f"{name} = ?" for name in equals]
-    if after:
-        keys = table.keys[:after]
-        tests.append(f"({', '.join(keys)}) > ({', '.join('?' * after)})" if after > 1 else f"{keys[0]} > ?")
-    text = f"SELECT {_columns(table)} FROM {table.name} WHERE {' AND '.join(tests)} ORDER BY {', '.join(table.keys)}"
-    return f"{text} LIMIT ?" if limited else text

@@ -38,6 +38,13 @@ __all__ = ["create_all", "differences", "metadata", "sqlite_dialect"]
 
 _TYPES: dict[type, type[TypeEngine[Any]]] = {int: Integer, float: Double, str: Text, bytes: LargeBinary}
 _ERASABLE = frozenset({"args", "resource", "result", "salt", "content_hash"})
+_SEARCHED: Final = {
+    "cap": ("pid", "seq"),
+    "message": ("pid", "seq"),
+    "name": ("namespace", "seq"),
+    "process": ("tree", "seq"),
+}
+"""What versions are looked for by, beside their key: what belongs to a process or a namespace, as it was or as it has changed."""
 _DEFAULT: Final = re.compile(r" DEFAULT (?:'[^']*'|\S+)")  # an added column has one for the rows that were there before it
 _BETWEEN_PARTS: Final = re.compile(r",(?![^()]*\))")
 
@@ -157,3 +164,6 @@ def _state(meta: MetaData, described: tables.Table) -> None:
     if described.versioned:
         Index(f"{described.name}_version", *keys, table.c.seq, unique=True)
         Index(f"{described.name}_live", *keys, sqlite_where=live, postgresql_where=live)
+    if described.name in _SEARCHED:
+        first, second = _SEARCHED[described.name]
+        Index(f"{described.name}_of_{first}", table.c[first], table.c[second])

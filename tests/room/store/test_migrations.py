@@ -53,6 +53,7 @@ def test_migrations_are_numbered_from_one_and_named() -> None:
     assert [migration.name for migration in MIGRATIONS] == [
         "create the journal, state tables and objects",
         "add limits, standing grants and labels of files",
+        "add checkpoints, schedules, file overlays and retention",
     ]
 
 
@@ -124,7 +125,7 @@ def test_a_check_that_a_table_lost_is_a_difference(tmp_path: Path) -> None:
 def test_an_older_store_is_brought_forward_with_its_content(tmp_path: Path) -> None:
     with writing(old_store(tmp_path)) as connection:
         before = connection.fetch("SELECT pid, goal, label FROM process ORDER BY seq")
-        assert (migrate(connection), migrate(connection), version_of(connection)) == (1, 0, 2)
+        assert (migrate(connection), migrate(connection), version_of(connection)) == (len(MIGRATIONS) - 1, 0, len(MIGRATIONS))
         assert connection.fetch("SELECT pid, goal, label FROM process ORDER BY seq") == before
         assert connection.fetch("SELECT DISTINCT own_layer, endorsing FROM process") == [("", 0)]
         assert connection.fetch("SELECT resource, effect, layer, remember, question, offer, batch FROM ask") == [("",) * 7] * 2
@@ -165,13 +166,13 @@ def test_a_store_killed_while_it_is_brought_forward_is_whole(tmp_path: Path) -> 
     copy.mkdir()
 
     def apply(connection: Connection) -> None:
-        MIGRATIONS[1].apply(connection)
+        MIGRATIONS[-1].apply(connection)
         for name in ("store.db", "store.db-wal"):
             shutil.copy(path.with_name(name), copy / name)
 
     with writing(path) as connection:
         connection.execute("PRAGMA cache_size = 1")  # so that uncommitted pages are in the files
-        migrate(connection, (MIGRATIONS[0], Migration(2, "copy", tables.fingerprint(), apply)))
+        migrate(connection, (*MIGRATIONS[:-1], Migration(len(MIGRATIONS), "copy", tables.fingerprint(), apply)))
     assert (copy / "store.db-wal").stat().st_size > 0
     with file_store(copy) as store:
         assert (len(store.current(ProcessRecord)), store.verify().ok) == (6, True)
@@ -188,7 +189,7 @@ def test_a_reader_says_that_an_old_store_has_to_be_brought_forward(tmp_path: Pat
 @pytest.mark.parametrize(
     ("statement", "reason"),
     [
-        ("UPDATE meta SET value = '3' WHERE name = 'schema'", "schema"),
+        ("UPDATE meta SET value = '99' WHERE name = 'schema'", "schema"),
         ("UPDATE meta SET value = 'other' WHERE name = 'fingerprint'", "schema"),
         ("DELETE FROM meta", "corrupt"),
     ],
