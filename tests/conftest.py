@@ -7,6 +7,10 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.postgres import postgres, postgres_server
+
+__all__ = ["anyio_backend", "postgres", "postgres_server"]
+
 settings.register_profile("agentos", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("long", settings.get_profile("agentos"), max_examples=2_000)
 settings.load_profile(os.environ.get("AGENTOS_TEST_PROFILE", "agentos"))

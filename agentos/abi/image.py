@@ -26,10 +26,28 @@ from agentos.abi.package import Folder, Package
 from agentos.abi.yamlstrict import Node, as_node, parse_yaml
 from agentos.errors import Invalid, KernelPanic
 
-__all__ = ["AgentImage", "Parents"]
+__all__ = ["AgentImage", "Parents", "Seed", "SeedObject"]
 
 Parents = Callable[[str], "AgentImage | None"]
 """Finds a registered image by ``name:version``."""
+
+
+class SeedObject(msgspec.Struct, frozen=True):
+    """One private object that processes of a committed image start with; `value` and `tags` are encoded."""
+
+    name: str
+    type: str
+    value: bytes
+    labels: int = 0
+    tags: bytes = b""
+
+
+class Seed(msgspec.Struct, frozen=True):
+    """What processes of a committed image start with: an encoded program state, private objects by name, and a label."""
+
+    state: bytes = b""
+    labels: int = 0
+    objects: tuple[SeedObject, ...] = ()
 
 
 class AgentImage(msgspec.Struct, frozen=True, kw_only=True, dict=True, forbid_unknown_fields=True):
@@ -54,6 +72,7 @@ class AgentImage(msgspec.Struct, frozen=True, kw_only=True, dict=True, forbid_un
             ``large`` (over HANDLE_BYTES_MIN), ``untrusted`` (those, and what comes from outside).
         limits: Budget keys (`tokens usd wall_s calls children depth rss_bytes`) -> bound. Absent: no limit of its own.
         result_schema: JSON schema that the exit value must fit, or None.
+        seed: What its processes start with, when it was committed from a checkpoint; no manifest says it.
     """
 
     name: str
@@ -73,6 +92,7 @@ class AgentImage(msgspec.Struct, frozen=True, kw_only=True, dict=True, forbid_un
     handles: Literal["never", "large", "untrusted"] = "never"
     limits: dict[str, int | float] = {}
     result_schema: dict[str, Any] | None = None
+    seed: Seed | None = None
 
     @classmethod
     def load(cls, path: str | Path, *, parents: Parents | None = None) -> AgentImage:
@@ -86,6 +106,25 @@ class AgentImage(msgspec.Struct, frozen=True, kw_only=True, dict=True, forbid_un
             Invalid: `invalid.manifest` with `where`, or without when the file itself cannot be read.
         """
         return _load(Path(path), parents, ())
+
+    @classmethod
+    def parse(cls, data: bytes, package: Package, *, source: str, parents: Parents | None = None) -> AgentImage:
+        """Make an image of the text of a manifest.
+
+        Args:
+            data: The manifest.
+            package: Where the files that it names come from.
+            source: Its name, for errors.
+            parents: Finds the image that `from` names.
+
+        Raises:
+            Invalid: `invalid.manifest` with `where`.
+        """
+        if len(data) > MANIFEST_BYTES_MAX:
+            raise Invalid(
+                "manifest", f"`{source}` has over {MANIFEST_BYTES_MAX} bytes", hint="move the prompt to a file", field=source
+            )
+        return _build(parse_yaml(data, source), package, _finder(parents, ()))
 
     @classmethod
     def from_dict(

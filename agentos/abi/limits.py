@@ -16,6 +16,7 @@ CALLS_PER_SAVE_MAX: Final = 10_000  # syscalls of a durable program after its la
 CALLS_PER_SAVE_WARN: Final = 8_000
 GATHER_WIDTH_MAX: Final = 10_000  # branches of one gather
 RETRIES_MAX: Final = 100
+BACKOFF_S_MAX: Final = 3600.0  # pause before a retry of a program's call, however often it was doubled
 IDENTIFIER_CHARS_MAX: Final = 200  # names, channels, keys, namespaces
 
 # --- processes ---------------------------------------------------------------------------------------------------------
@@ -34,6 +35,26 @@ EVENTS_KEPT_MAX: Final = 10_000  # per follower of the event stream
 THREADS_MAX: Final = 16  # worker threads for synchronous device functions
 GRACE_S: Final = 5.0  # what running effects get when the kernel closes
 REPLAY_CACHE_ROWS: Final = 256  # rows read at once from a process's tape
+QUERY_S: Final = 5.0  # what a parked program gets to come back and answer a query
+REPLAY_GAP_S: Final = 10.0  # what a program gets from one call to the next when it is replayed
+
+# --- checkpoints -------------------------------------------------------------------------------------------------------
+CHECKPOINTS_PER_TREE_MAX: Final = 1_000
+RESTORE_LISTED_MAX: Final = 1_000  # effects, and shared objects, that the report of a restore lists; the rest are counted
+DIFF_ROWS_MAX: Final = 100_000  # journal rows that a comparison of two checkpoints looks through
+IMAGE_SEED_BYTES_MAX: Final = 16 * MIB  # saved state and objects that a committed image starts its processes with
+
+# --- schedules and recovery ----------------------------------------------------------------------------------------------
+SCHEDULES_MAX: Final = 1_000  # live ones, per kernel
+SCHEDULE_EVERY_S_MIN: Final = 1.0
+SCHEDULE_EVERY_S_MAX: Final = 366 * 86_400.0
+SCHEDULES_AT_ONCE_MAX: Final = 32  # runs that are started before others get a turn
+MISSED_COUNTED_MAX: Final = 1_000  # runs of a calendar that were missed while no kernel ran; more are counted as so many
+SUSPECT_RESUMES: Final = 2  # resumes in a row without progress after which a process is resumed alone
+POISON_RESUMES_MAX: Final = 4  # and after which it is set aside
+POISON_ROWS_SHOWN: Final = 10  # newest rows of a process that is set aside, in the note that says so
+SUSPECT_S: Final = 10.0  # what the others get to come to rest, and a suspect to make progress, before the next is resumed
+RECONCILE_S: Final = 30.0  # what a device gets to say whether an interrupted effect happened
 
 # --- journal and store -------------------------------------------------------------------------------------------------
 BATCH_ROWS_MAX: Final = 512  # buffered rows after which append commits before it returns
@@ -46,6 +67,18 @@ LIST_LIMIT_DEFAULT: Final = 100
 LIST_LIMIT_MAX: Final = 1_000
 BUSY_TIMEOUT_S: Final = 5.0
 COMMIT_INLINE_S: Final = 0.003  # commits expected to take longer than this leave the event loop
+SERVER_CONNECT_S: Final = 10.0  # what a database server gets to take a connection
+SERVER_REPLY_S: Final = 30.0  # and to answer one statement, or a batch of them
+LEASE_TTL_S: Final = 15.0  # after its last renewal a kernel on a database server is the writer for so long; renewed every third of it
+LEASE_TTL_S_MIN: Final = 0.5
+LEASE_TTL_S_MAX: Final = 3600.0
+LEASE_MARGIN: Final = 0.1  # share of that by which a kernel stops acting before its lease ends
+INBOX_ROWS_MAX: Final = 10_000  # requests of other machines that wait in a database
+STANDBY_POLL_S: Final = 0.5  # how often a standby kernel looks whether the lease is free, beside being told
+SEGMENT_NUMBERS: Final = 1_000  # journal numbers whose archived rows share one page
+SEGMENT_PAGES_KEPT: Final = 4  # unpacked pages that a reader keeps at hand
+UPKEEP_ROWS: Final = 500  # rows, versions or objects that one transaction of the upkeep touches
+UPKEEP_EVERY_S: Final = 3600.0  # how often retention rules are applied while a kernel runs
 
 # --- files -------------------------------------------------------------------------------------------------------------
 PATH_BYTES_MAX: Final = 4096
@@ -57,6 +90,8 @@ WRITE_BYTES_MAX: Final = 16 * MIB
 BEFORE_IMAGE_BYTES_MAX: Final = 64 * MIB
 LIST_ENTRIES_MAX: Final = 100_000
 FILE_LABELS_MAX: Final = 100_000  # files that carry a label
+OVERLAY_FILES_MAX: Final = 10_000  # paths that one speculative process has changed
+OVERLAY_BYTES_MAX: Final = 256 * MIB  # of their contents
 
 # --- labels and provenance -----------------------------------------------------------------------------------------------
 HANDLE_BYTES_MIN: Final = 32 * KIB  # larger results are behind a handle, where an image wants that

@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import re
 import typing
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from enum import StrEnum
 from functools import cached_property
@@ -35,6 +35,11 @@ class Effect(StrEnum):
     KEYED = "keyed"  # outside, takes an idempotency key
     PROBEABLE = "probeable"  # the device can tell whether it happened
     ONCE = "once"  # outside, never repeated by itself
+
+    @property
+    def is_harmless(self) -> bool:
+        """True for the classes that may be repeated as often as one likes."""
+        return self.inside or self is Effect.REPEATABLE
 
     @property
     def inside(self) -> bool:
@@ -73,6 +78,8 @@ class Op:
             that to the policy.
         asks: Why a person is asked about every call, whatever the policy says; "" for nearly all ops.
         slot: Name of the scarce resource that a call occupies while it runs, or "" for none.
+        ids: Arguments that name a process or a capability -> ``pid`` or ``cap``: a process that was restored under other ids goes on using
+            those that it knows, and they are translated.
         skip: Number of leading parameters of `signature` that are not arguments (a `ctx`).
     """
 
@@ -93,6 +100,7 @@ class Op:
         clearance: str = "",
         asks: str = "",
         slot: str = "",
+        ids: Mapping[str, str] | None = None,
         skip: int = 0,
     ) -> None:
         if not OP_NAME.fullmatch(name):
@@ -112,6 +120,7 @@ class Op:
             raise Invalid("op", f"`{name}`: `{clearance}` is no level", hint=f"use one of {', '.join(LEVELS)}", field=name)
         self.clearance = LEVELS.index(clearance) if clearance else None
         self.slot = slot
+        self.ids = ids or {}
         self.spelled = tuple(field for template in resources if template.kind in ("path", "url") for field in template.fields)
         self.key_bytes = name.encode()
         self.inside = effect.inside
@@ -236,6 +245,11 @@ class Op:
         for name in merged.keys() & args.keys():
             raise Invalid("argument", f"`{name}` of `{self.name}` is given twice", field=name)
         return {**merged, **args}
+
+    def translate(self, args: dict[str, Any], known: Mapping[str, Mapping[str, int]]) -> None:
+        """Replace ids in `args` that a process knows from before a restore by today's: `known` has, by kind, old id as text -> new."""
+        for name, kind in self.ids.items():
+            args[name] = known.get(kind, {}).get(str(args.get(name)), args.get(name))
 
     def is_self_right(self, args: dict[str, Any], pid: int) -> bool:
         """Say whether process `pid` may make this call without a capability."""

@@ -50,6 +50,14 @@ class Runner(Protocol):
         """Say whether this runtime has the program of `process`; one it lacks stays where it is until it is registered."""
         ...
 
+    def code_of(self, process: Any) -> str:
+        """Return a name of the program text that `process` runs here, "" when there is none: another text has another name."""
+        ...
+
+    def has_program(self, image: Any) -> bool:
+        """Say whether this runtime has the program that processes of `image` run."""
+        ...
+
     async def run(self, process: Any) -> Any:
         """Run `process` from its save point and return its exit value; raises what the program raises.
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from typing import Any
 
 import anyio
 
 from agentos.abi.codec import decode
+from agentos.abi.limits import REPLAY_CACHE_ROWS
 from agentos.abi.records import Row
 from agentos.abi.syscall import Syscall
 from agentos.broker.approval import Approvals
@@ -16,16 +18,18 @@ from agentos.broker.effect import Effects
 from agentos.broker.obligation import redacted
 from agentos.broker.replay import Replay
 from agentos.broker.request import Deadline, Request, is_host_call
-from agentos.errors import AgentOSError, Denied, Invalid, Unavailable
+from agentos.errors import AgentOSError, Denied, Invalid, Unavailable, from_data
 from agentos.kernel.core import Core
 from agentos.kernel.lifecycle import error_data
-from agentos.kernel.process import AgentProcess, ProcessEnded
+from agentos.kernel.process import AgentProcess, OpenCall, ProcessEnded
 from agentos.kernel.run import finish
 from agentos.kernel.tape import Recorded, Tape
 from agentos.memory.objects import ObjectTable
 from agentos.policy import Verdict
 
 __all__ = ["Broker"]
+
+log = logging.getLogger("agentos.broker")
 
 
 class Broker:
@@ -77,9 +81,7 @@ class Broker:
         try:
             call = self.door.resolve(process, op, args, number, key)
         except AgentOSError as error:
-            if tape is not None and tape.discard(number):
-                raise
-            raise self.door.refuse(process, op, number, error) from None
+            raise self.refuse(process, op, number, error) from None
         call.deadline, call.vouched = deadline, vouched
         if tape is not None:
             recorded = self._recall(process, tape, call)
@@ -98,7 +100,7 @@ class Broker:
     def _recall(self, process: AgentProcess, tape: Tape, call: Request) -> Recorded | None:
         """Take the recorded call from the tape; a program that does not repeat itself ends here, whatever it would catch."""
         try:
-            return tape.take(call.number, call.op.name, call.digest, call.args)
+            return tape.take(call.number, call.op.name, call.digest, call.args, ids=call.op.ids)
         except Invalid as difference:
             finish(self.core, process, "failed", error=error_data(difference))
             raise ProcessEnded from None
@@ -138,6 +140,61 @@ class Broker:
         call.set_args(call.op.validate(clean))
         call.digest = original
         return True
+
+    def refuse(self, process: AgentProcess, op: str, number: str, error: AgentOSError) -> AgentOSError:
+        """Return the error of a call that means nothing, as it was recorded or else with the row that says so now.
+
+        Raises:
+            ProcessEnded: the call was made once, and its device is not mounted here: the process waits for a kernel that has it.
+        """
+        recorded = process.tape.of(number) if process.tape is not None else None
+        if process.tape is None or recorded is None:
+            return self.door.refuse(process, op, number, error)
+        head = recorded.head
+        if head.op == op and head.digest and op not in self.door.served and process.scope is not None:
+            self._wait_for_device(process, op)
+            raise ProcessEnded
+        process.tape.discard(number)
+        return from_data(decode(head.result), seq=head.seq) if head.op == op and not head.digest else error
+
+    def _wait_for_device(self, process: AgentProcess, op: str) -> None:
+        """Leave a program where it is, as one that this kernel has not got: what it did with the device cannot be told to it here."""
+        device = op.partition(".")[0]
+        log.warning("device_missing pid=%d op=%s", process.pid, op)
+        process.unwinding, process.state = True, "waiting"
+        self.core.waits.enter(OpenCall(process, "", [("device", device)], None, f"device {device}"))
+        assert process.scope is not None, "it runs"
+        process.scope.cancel()
+
+    def give_up(self, process: AgentProcess, op: str, args: dict[str, Any], *, number: str) -> Any:
+        """Say what became of a program's call whose time is over and which is not under way any more.
+
+        What it was journaled as is returned or raised; an intent of an earlier run is settled by its class; else it was not made.
+
+        Raises:
+            Unavailable: `unavailable.timeout`, or what else the call came to.
+            ProcessEnded: the process ended or is being unwound.
+        """
+        if process.ended or process.unwinding:
+            raise ProcessEnded
+        try:
+            call = self.door.resolve(process, op, args, number, "")
+        except AgentOSError as error:
+            raise self.door.refuse(process, op, number, error) from None
+        if process.tape is not None:
+            self._recall(process, process.tape, call)
+            process.tape = process.tape if len(process.tape) else None
+        store = self.core.store
+        own = [row for row in store.newest(process.pid, REPLAY_CACHE_ROWS) if row.number == number and row.kind != "intent"]
+        if own and not (own[-1].outcome == "unknown" and own[-1].code == "unavailable.cancelled"):
+            return self._replay.returned(call, own[-1], own[-1].parent or own[-1].seq)
+        floor = process.account.record.floor
+        intent = next((row for row in store.open_intents(process.pid, floor - 1) if row.number == number), None)
+        has_effect = intent is not None and call.op.effect.value != "repeatable"
+        late = Unavailable(
+            "timeout", f"`{op}` was not done in its time", may_have_happened=has_effect, hint="give it more time"
+        )
+        raise self.door.fail(call, late) if intent is None else self._effects.settle_error(call, intent, None, late)
 
     # --- keyed host calls and interrupted ones ------------------------------------------------------------------------------
 

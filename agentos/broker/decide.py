@@ -5,6 +5,7 @@
     verdict      every policy layer agrees, or a person is asked             policy
     secrets      the call may use the secrets that it names                  `broker.secrets`
     clearance    a sink takes nothing stricter than its clearance            `broker.labels`
+    permissions  an executable file is not an agent's to make                `broker.files`
     weigh        what policies require can be met, their limits have room    `broker.obligation`, kernel.quota
 
 `recheck` is the second decision: a device found out what the call really leads to, before the first byte.
@@ -21,6 +22,7 @@ from agentos.abi.limits import DECISION_CACHE_MAX
 from agentos.abi.op import Effect
 from agentos.abi.resource import Resource, canonical_url
 from agentos.broker.files import touch
+from agentos.broker.files import check_permissions
 from agentos.broker.labels import check_clearance
 from agentos.broker.obligation import check_obligations
 from agentos.broker.offer import answers_late
@@ -75,6 +77,8 @@ class Decisions:
             verdict = call.verdict = least(verdict, asked) if verdict is not None else asked
         if op.clearance is not None and process.label:
             check_clearance(call)
+        if "permissions" in call.args and op.name == "fs.write":
+            check_permissions(call)
         if process.stack.layers:
             self._weigh(call)
         return verdict

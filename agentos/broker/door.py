@@ -24,7 +24,7 @@ from typing import Any, Final
 
 from agentos.abi.codec import decode, encode
 from agentos.abi.labels import pack
-from agentos.abi.limits import CALLS_PER_SAVE_MAX, CALLS_PER_SAVE_WARN, RESULT_BYTES_MAX
+from agentos.abi.limits import CALLS_PER_SAVE_MAX, CALLS_PER_SAVE_WARN, RESULT_BYTES_MAX, SUSPECT_RESUMES
 from agentos.abi.permit import Permit, claim_seal
 from agentos.abi.probe import reached
 from agentos.abi.records import Change, Row
@@ -39,6 +39,7 @@ from agentos.errors import AgentOSError, Denied, Invalid, Unavailable
 from agentos.kernel.core import Core
 from agentos.kernel.flow import ProcessFlow
 from agentos.kernel.lifecycle import encodable
+from agentos.kernel.poison import caught_up
 from agentos.kernel.process import AgentProcess, OpenCall, ProcessEnded
 from agentos.memory.objects import ObjectTable
 
@@ -64,6 +65,7 @@ class Door:
         self.decisions = Decisions(core)
         self.decide = self.decisions.decide
         self.served: dict[str, Syscall] = {}
+        self.overlaid: dict[str, Syscall] = {}  # what serves a process that works on a file overlay instead
         for syscall in syscalls:
             self.serve(syscall)
 
@@ -81,6 +83,8 @@ class Door:
             Invalid: unknown op, an op that nothing serves, bad arguments, a malformed resource.
         """
         syscall = self.served.get(name)
+        if process.record.overlay and name in self.overlaid:
+            syscall = self.overlaid[name]
         if syscall is None:
             op = self.core.ops.find(name)
             raise Invalid(
@@ -172,10 +176,14 @@ class Door:
             return await pending
 
     def permit(self, call: Request) -> Permit:
-        """Admit the call. Its key is the same on every attempt of this call, and of no other call of any store."""
+        """Admit the call. Its key is the same on every attempt of this call, and of no other call of any store.
+
+        What the kernel does itself, without awaiting, has none.
+        """
         permit = Permit(_SEAL, call.process.pid, call.op.name, call.resources, call.number, call.process)
         permit.attempt = call.attempt
-        permit.key = f"{self.core.store.identity}.{call.process.pid}.{call.key or call.number}.{call.digest.hex()}"
+        if not call.op.inside or call.syscall.awaits:
+            permit.key = f"{self.core.store.identity}.{call.process.pid}.{call.key or call.number}.{call.digest.hex()}"
         return permit
 
     def decide_again(self, call: Request) -> None:
@@ -309,7 +317,10 @@ class Door:
 
     async def wait_for(self, call: Request, park: Park) -> None:
         """Wait for one of the reasons; nothing is written down."""
-        await self._wait(call.process, OpenCall(call.process, call.number, park.waits, park.due, park.doing), call)
+        due, own = park.due, call.deadline.due if call.deadline is not None else None
+        if own is not None:
+            due = own if due is None else min(own, due)
+        await self._wait(call.process, OpenCall(call.process, call.number, park.waits, due, park.doing), call)
 
     async def _wait(self, process: AgentProcess, waiting: OpenCall, call: Request) -> None:
         """Wait as part of a process: when all its calls wait, it is waiting, and may be unwound."""
@@ -340,6 +351,8 @@ class Door:
         if process.record.state != "paused":
             process.state = "waiting"
         if process.running and not process.host_calls:
+            if process.record.resumes >= SUSPECT_RESUMES:
+                caught_up(self.core, process)
             self.core.scheduler.waits(process)
 
     async def wait_while_paused(self, call: Request) -> None:

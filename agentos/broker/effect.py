@@ -13,6 +13,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import anyio
+
 from agentos.abi.codec import decode, encode
 from agentos.abi.labels import UNTRUSTED, pack
 from agentos.abi.limits import RESULT_BYTES_MAX
@@ -21,14 +23,15 @@ from agentos.abi.permit import Permit
 from agentos.abi.probe import reached
 from agentos.abi.records import Change, Row
 from agentos.broker.door import Door, error_bytes, settle_quota
-from agentos.broker.files import before_effect, settle_files
+from agentos.broker.files import before_effect, found_labels, settle_files
 from agentos.broker.handle import put_behind_handle, wants_handle
 from agentos.broker.labels import own_label, raise_label, result_label
 from agentos.broker.obligation import log_call
-from agentos.broker.request import Request
+from agentos.broker.request import Request, is_host_call
 from agentos.broker.secrets import resolved
 from agentos.errors import AgentOSError, Denied, Invalid, Unavailable
 from agentos.kernel.flow import ProcessFlow
+from agentos.kernel.process import ProcessEnded
 from agentos.kernel.slots import Slots
 
 __all__ = ["Effects"]
@@ -56,11 +59,7 @@ class Effects:
         if slots is None or slots.acquire_now():
             return await self._admitted(call, slots)
         call.count(False)
-        self._core.scheduler.suspend(call.process)
-        try:
-            await slots.acquire(call.process.tree)
-        finally:
-            self._core.scheduler.resume(call.process)
+        await self._acquire(call, slots)
         try:
             self._door.decide_again(call)  # what was revoked or used up meanwhile is gone
             if call.paid is None:
@@ -70,17 +69,43 @@ class Effects:
             raise
         return await self._admitted(call, slots)
 
+    async def _acquire(self, call: Request, slots: Slots) -> None:
+        """Take a slot, waiting for one. A process that is paused meanwhile makes no effect until it is resumed, and keeps no slot."""
+        while True:
+            self._core.scheduler.suspend(call.process)
+            try:
+                await slots.acquire(call.process.tree)
+            finally:
+                self._core.scheduler.resume(call.process)
+            if call.is_over:
+                slots.release()
+                raise ProcessEnded
+            if call.process.record.state != "paused":
+                return
+            slots.release()
+            await self._door.wait_while_paused(call)
+
     async def _admitted(self, call: Request, slots: Slots | None) -> Any:
         core, process = self._core, call.process
         core.effects += 1
         core.scheduler.suspend(process)
         try:
-            return await self._admit_and_run(call)
+            return await (self._cancellable(call) if is_host_call(call.number) else self._admit_and_run(call))
         finally:
             core.scheduler.resume(process)
             core.end_effect()
             if slots is not None:
                 slots.release()
+
+    async def _cancellable(self, call: Request) -> Any:
+        """Run an effect of a host's call: the end of the process cancels it, as it does its program's."""
+        with anyio.CancelScope() as scope:
+            call.process.host_scopes[scope] = None
+            try:
+                return await self._admit_and_run(call)
+            finally:
+                del call.process.host_scopes[scope]
+        raise ProcessEnded
 
     async def _admit_and_run(self, call: Request) -> Any:
         permit = self._door.permit(call)
@@ -98,6 +123,7 @@ class Effects:
             reached("admit.durable")
             if call.process.ended:
                 raise Unavailable("cancelled", f"process {call.process.pid} ended before the effect")
+            self._core.journal.check_lease()  # another kernel may act by now: then nothing is done, and nothing can be settled
             value = await call.syscall.handler(permit, resolved(self._core, call))
             reached("effect.done")
         except AgentOSError as error:
@@ -126,7 +152,7 @@ class Effects:
         digest = self._core.store.objects.put(data)
         row = Row(
             pid=call.process.pid, number="", kind="note", op="note.before", resource=intent.resource, parent=intent.seq, outcome="done",
-            args=encode({"object": digest, "bytes": len(data)}), at=self._core.clock.now(),
+            args=encode({"object": digest, "bytes": len(data), "labels": found_labels(self._core, call)}), at=self._core.clock.now(),
         )  # fmt: skip
         await self._core.journal.durable(self._core.append(row))
         return digest
@@ -178,6 +204,8 @@ class Effects:
 
     def _settle_cancelled(self, call: Request, intent: Row, permit: Permit) -> None:
         harmless = call.op.effect in _HARMLESS or intent.seq > self._core.journal.durable_seq
+        if self._core.closing and not harmless and is_host_call(call.number):
+            return  # as if the kernel had been killed here: the next one finds out, or asks, what became of it
         timed_out = call.timed_out
         if call.deadline is not None:
             call.deadline.may_have_happened = not harmless

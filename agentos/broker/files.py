@@ -1,5 +1,6 @@
 """File labels of one call, from admission to settlement. The table is `kernel.filelabel`.
 
+    decide    who may make a file executable                                `check_permissions`
     ADMIT     what is about to be written carries the writer's label        `before_effect`
     device    the path that is really used, once it is known                `touch`
     SETTLE    what was read, replaced, moved or deleted                     `settle_files`
@@ -11,13 +12,15 @@ from __future__ import annotations
 
 from typing import Final
 
+from agentos.abi.codec import decode
 from agentos.abi.records import Change
 from agentos.abi.resource import Resource
 from agentos.broker.labels import call_label
 from agentos.broker.request import FileUse, Request
+from agentos.errors import Denied
 from agentos.kernel.core import Core
 
-__all__ = ["before_effect", "settle_files", "touch"]
+__all__ = ["before_effect", "check_permissions", "found_labels", "settle_files", "touch"]
 
 _WRITES: Final = frozenset({"fs.write", "fs.mkdir"})
 _READS: Final = frozenset({"fs.read", "fs.stat"})
@@ -30,12 +33,27 @@ def used(call: Request) -> FileUse:
     return call.files
 
 
+def check_permissions(call: Request) -> None:
+    """Refuse to make an executable file, unless the host makes it itself, as an undo does: it is code that others may run.
+
+    A hook or a script that an agent wrote does nothing until somebody means it to; one with these bits does.
+
+    Raises:
+        Denied: `denied.capability`.
+    """
+    options = call.process.record.options
+    if int(call.args["permissions"], 8) & 0o111 and not (options and "errand" in decode(options)):
+        hint = "write it without, and let a person make it executable"
+        raise Denied("capability", "no process may make an executable file", hint=hint, field="permissions")
+
+
 def before_effect(core: Core, call: Request, changes: list[Change]) -> None:
     """Label what the call is about to write, in the append that admits it."""
     if call.op.name == "fs.move":
         core.files.raise_to(core.place(call.resources[1].text), call_label(call), changes)
     if call.op.name in _WRITES:
         path = core.place(call.resources[0].text)
+        used(call).found = core.files.at(path)
         core.files.raise_to(path, call_label(call), changes)
         core.files.begin(path)
         used(call).paths[0] = path
@@ -48,6 +66,9 @@ def touch(core: Core, call: Request, path: str, index: int) -> None:
     """
     use = used(call)
     path, known, name = core.place(path), use.paths.get(index), call.op.name
+    if call.op.inside:  # of a file overlay, which keeps labels with its own records
+        use.paths.setdefault(index, path)
+        return
     if name == "fs.move" and index == 0:
         bits = call.process.stack.labels.resource(Resource("path", path, path))
         use.moved.update({path: bits} if bits else {})
@@ -58,10 +79,19 @@ def touch(core: Core, call: Request, path: str, index: int) -> None:
         return
     use.paths[index] = path
     if name in _WRITES:
+        use.found = core.files.at(path)
         core.files.raise_to(path, call_label(call), use.labels)
         core.files.begin(path)
         if known is not None and not core.files.end(known):
             use.is_alone = False
+
+
+def found_labels(core: Core, call: Request) -> int:
+    """Return the label that what a call replaces, moves or removes had before it: what `undo` gives it back."""
+    use = used(call)
+    if call.op.name == "fs.write":
+        return use.found
+    return core.files.under(use.paths.get(0, core.place(call.resources[0].text))) if call.op.name.startswith("fs.") else 0
 
 
 def settle_files(core: Core, call: Request, *, succeeded: bool, changes: list[Change]) -> int:

@@ -5,7 +5,8 @@ INVARIANT resume-never-reruns: a recorded outcome is returned or raised as it wa
 A call whose intent has no outcome was interrupted by a crash (or by the kernel's closing). By effect class:
 
     repeatable, keyed   run again; a keyed effect gets the same key, so the other side makes it one
-    probeable           the device says: happened (its result is entered), not started (run), or cannot tell (ask)
+    probeable           the device says: happened (its result is entered), not started (run), or cannot tell (ask); it has RECONCILE_S
+                        seconds to, and one that fails or says nothing cannot tell
     once                never run again by itself: a person says it happened, it did not, or the call fails
 
 What runs again is decided again first (revoke-wins). It uses no further budget, capability use or approval: they were used by the
@@ -16,7 +17,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import anyio
+
 from agentos.abi.codec import decode
+from agentos.abi.limits import RECONCILE_S
 from agentos.abi.op import Effect
 from agentos.abi.probe import reached
 from agentos.abi.records import AskRecord, Change, Row
@@ -28,6 +32,7 @@ from agentos.broker.request import Request
 from agentos.broker.secrets import resolved
 from agentos.errors import AgentOSError, Denied, KernelPanic, Unavailable, from_data
 from agentos.kernel.ask import verdict_of
+from agentos.kernel.process import ProcessEnded
 from agentos.kernel.tape import Recorded
 
 __all__ = ["Replay", "is_open"]
@@ -53,10 +58,14 @@ class Replay:
             return await self.recover(call, recorded)
         row = recorded.outcome_row
         assert row is not None
+        return self.returned(call, row, recorded.head.seq)
+
+    def returned(self, call: Request, row: Row, seq: int) -> Any:
+        """Return or raise what the row of an outcome says; `seq` is the number that the call is known by."""
         process = call.process
         process.last_seq = row.seq
         if row.outcome != "done":
-            raise from_data(decode(row.result), seq=recorded.head.seq)
+            raise from_data(decode(row.result), seq=seq)
         value = decode(row.result)
         if is_handle(value):
             return value
@@ -107,32 +116,41 @@ class Replay:
         reconcile = call.syscall.reconcile
         if reconcile is None:
             raise KernelPanic(f"`{call.op.name}` is probeable and cannot be probed")
+        if self._core.asks.of_call(call.process.pid, call.number, "unknown_outcome") is not None:
+            return await self._ask(call, intent)  # a person was asked: theirs is the answer
         self._decide(call, intent)
         permit = self._door.permit(call)
         permit.seq = intent.seq
         self._door.bind_recheck(permit, call)
+        found: Any = UNKNOWN
+        why = f"its device did not say within {RECONCILE_S:g} s"
         try:
-            with self._core.outside(call.process):
-                found = await reconcile(permit, resolved(self._core, call))
+            with self._core.outside(call.process), anyio.move_on_after(RECONCILE_S):
+                found, why = await reconcile(permit, resolved(self._core, call)), ""
+        except Denied as error:  # a late fact that is not allowed: nothing was done now, and nobody knows about then
+            raise self._unknown(call, intent, error.message) from error
         except AgentOSError as error:
-            raise self._effects.settle_error(call, intent, None, error) from None
+            why = f"its device could not say ({error.code})"
+        if call.is_over:
+            raise ProcessEnded
         if found is NOT_STARTED:
             return await self._rerun(call, intent)
         if found is UNKNOWN:
-            return await self._ask(call, intent)
+            return await self._ask(call, intent, why)
         return self._effects.settle(call, intent, permit, found)
 
-    async def _ask(self, call: Request, intent: Row) -> Any:
-        """Let a person say what became of the effect."""
+    async def _ask(self, call: Request, intent: Row, why: str = "") -> Any:
+        """Let a person say what became of the effect; `why` says why the device does not."""
         core, process = self._core, call.process
         record = core.asks.of_call(process.pid, call.number, "unknown_outcome")
         if record is None:
             if core.mode == "noninteractive":
                 raise self._unknown(call, intent)
+            because = f"the kernel stopped while this effect ran{f', and {why}' if why else ''}: did it happen?"
             changes: list[Change] = []
             record = core.asks.open(
                 process, call.number, "unknown_outcome", changes, now=core.clock.now(), expires=0.0, op=call.op.name, args=call.encoded,
-                digest=intent.digest, because="the kernel stopped while this effect ran: did it happen?", labels=process.label,
+                digest=intent.digest, because=because, labels=process.label,
             )  # fmt: skip
             core.note(
                 process.pid,

@@ -48,24 +48,30 @@ class FileUse:
         labels: Changes of file labels that were made while the device ran.
         is_alone: False when somebody else wrote to one of the paths at the same time.
         moved: Path of what is moved -> label that statements give it where it was.
+        found: Label that the file which is written had before.
     """
 
-    __slots__ = ("is_alone", "labels", "moved", "paths")
+    __slots__ = ("found", "is_alone", "labels", "moved", "paths")
 
     def __init__(self) -> None:
         self.paths: dict[int, str] = {}
         self.labels: list[Change] = []
         self.is_alone = True
         self.moved: dict[str, int] = {}
+        self.found = 0
 
 
 class Deadline:
-    """When the host will cancel its call (`anyio.current_time`), and, once it has, whether the effect may exist all the same."""
+    """When who made a call will cancel it (`anyio.current_time`), and, once it has, whether the effect may exist all the same.
 
-    __slots__ = ("at", "may_have_happened")
+    `due` is the same by the kernel's clock, for a program's call: it wakes a process that was unwound meanwhile.
+    """
 
-    def __init__(self, at: float) -> None:
+    __slots__ = ("at", "due", "may_have_happened")
+
+    def __init__(self, at: float, due: float | None = None) -> None:
         self.at = at
+        self.due = due
         self.may_have_happened = False
 
 
@@ -115,6 +121,8 @@ class Request:
             Invalid: a resource is malformed, or the arguments are larger than ARGS_BYTES_MAX.
         """
         process, op = self.process, self.op
+        if process.ids is not None and op.ids and not is_host_call(self.number):
+            op.translate(args, process.ids)
         given = {name: args[name] for name in op.spelled} if op.spelled else None
         self.resources: tuple[Resource, ...] = op.render(args, process.cwd, process.pid)
         self.args = args

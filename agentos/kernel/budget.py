@@ -109,6 +109,12 @@ class Account:
             for name, amount in used.items():
                 self.ended[name] = self.ended.get(name, 0) + amount
 
+    def unfold(self, child: Account) -> None:
+        """Take the usage of a child out again, which lives once more and counts by itself: the opposite of `fold`."""
+        for used in (child.own, child.ended):
+            for name, amount in used.items():
+                self.ended[name] = self.ended.get(name, 0) - amount
+
     def counted_in(self) -> Iterator[Account]:
         """Yield the accounts above up to the first of a living process: an ancestor that has ended still bounds who is below it."""
         account = self.parent

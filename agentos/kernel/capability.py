@@ -52,10 +52,6 @@ class CapTable:
         """Iterate over the live capabilities in order of making."""
         return iter(list(self._live.values()))
 
-    def __len__(self) -> int:
-        """Return the number of live capabilities."""
-        return len(self._live)
-
     # --- making -------------------------------------------------------------------------------------------------------------
 
     def mint(self, holder: AgentProcess, spec: CapSpec, changes: list[Change], *, now: float, origin: str = "host") -> Cap:
@@ -322,6 +318,30 @@ class CapTable:
                 found += [record.cap for record in self.dormant.values() if record.parent == at]
                 found += [held.cap for held in self._live.values() if held.parent is None and held.record.parent == at]
         return sum(self._end(at, changes, state) for at in reversed(found))
+
+    def revive(self, record: CapRecord, spec: CapSpec, holder: AgentProcess, changes: list[Change], *, now: float) -> str:
+        """Bring back a capability that ended only because its holder, or the holder of what it came from, did: derived as before.
+
+        Its uses are taken again. Returns why it stays ended, or an empty text.
+        """
+        parent = self._live.get(record.parent)
+        if record.uses_left == 0 or 0 < record.expires <= now:
+            return "it was used up" if record.uses_left == 0 else "its time is over"
+        if record.parent:
+            if parent is None or 0 < parent.record.expires <= now:
+                return f"capability {record.parent}, which it was derived from, has ended"
+            above = parent.record
+            if not _stays(Cap(record, spec, holder, parent), parent.spec, above.expires, above.depth):
+                return f"capability {record.parent}, which it was derived from, is narrower now"
+            if above.uses_left >= 0:
+                if not 0 < record.uses_left <= above.uses_left:
+                    return f"capability {record.parent} has no {record.uses_left} uses left"
+                self._change_uses(parent, -record.uses_left, changes)
+        replaced = record.seq
+        record.live, record.state = 1, "live"
+        self._enter(Cap(record, spec, holder, parent))
+        changes.append(Change(record, replaced))
+        return ""
 
     def _end(self, handle: int, changes: list[Change], state: str) -> int:
         cap = self._live.get(handle)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -18,14 +19,26 @@ from agentos.abi.codec import encode
 from agentos.abi.limits import STEP_REPORT_S
 from agentos.abi.op import OpTable
 from agentos.abi.protocols import Checker, Clock, Runner
-from agentos.abi.records import AccountRecord, AskRecord, CapRecord, Change, MessageRecord, ProcessRecord, Row, StandingRecord
+from agentos.abi.records import (
+    AccountRecord,
+    AskRecord,
+    CapRecord,
+    Change,
+    MessageRecord,
+    ProcessRecord,
+    Row,
+    StandingRecord,
+    TimerRecord,
+)  # fmt: skip
 from agentos.kernel.ask import AskTable
 from agentos.kernel.capability import CapTable
+from agentos.kernel.checkpoint import CheckpointTable
 from agentos.kernel.event import EventBus, event_of
 from agentos.kernel.filelabel import FileLabels
 from agentos.kernel.image import ImageTable
 from agentos.kernel.layer import LayerTable
 from agentos.kernel.message import MailTable
+from agentos.kernel.overlay import OverlayTable
 from agentos.kernel.process import AgentProcess, OpenCall, ProcessTable
 from agentos.kernel.quota import QuotaTable
 from agentos.kernel.scheduler import Scheduler
@@ -66,9 +79,10 @@ class Core:
         self.images = ImageTable()
         self.layers = LayerTable(layers, ops)
         self.events = EventBus()
-        self.timers = TimerTable()
+        self.timers = TimerTable(partial(store.get, TimerRecord))
         self.slots: dict[str, Slots] = {}
         self.files = FileLabels()
+        self.overlays = OverlayTable(store, self.files, lambda path: self.place(path))
         self.quotas = QuotaTable()
         self.place: Callable[[str], str] = lambda path: path  # one name for a file that two mounts show
         self.has_other_names = False  # two mounts show the same files
@@ -79,6 +93,8 @@ class Core:
         self.standing = StandingTable(ops, store.max_key(StandingRecord) + 1)
         self.secrets = Vault()
         self.people: People | None = None  # who may answer; None = whoever reaches the API
+        self.checkpoints = CheckpointTable(store)
+        self.forget_names: Callable[[str], None] = lambda namespace: None  # names of a namespace were changed behind the memory room
         self.mail = MailTable(store.max_key(MessageRecord) + 1)
         self._next_pid = store.max_key(ProcessRecord) + 1
         self.runner: Runner
@@ -88,6 +104,8 @@ class Core:
         self.effects = 0
         self._effects_over: anyio.Event | None = None
         self.closing = False
+        self.schedules: Any  # a `ScheduleTable`, which spawns, and so stands above this module
+        self._after: list[tuple[int, str, dict[str, Any]]] = []
 
     def end_effect(self) -> None:
         """One effect less is under way."""
@@ -125,6 +143,7 @@ class Core:
         record = process.record
         replaced = record.seq
         record.waits = encode([*union, parked])
+        record.resumes = 0
         if record.state != "paused":
             record.state = "waiting"
         return Change(record, replaced)
@@ -147,7 +166,15 @@ class Core:
         seq = self.journal.append(row, changes)
         if self.events.is_followed:
             self.events.publish(event_of(row))
+        if self._after:
+            after, self._after = self._after, []
+            for pid, what, data in after:
+                self.note(pid, what, data)
         return seq
+
+    def tell_after(self, pid: int, what: str, data: dict[str, Any]) -> None:
+        """Append a note right after the next row: of what that row's changes do to processes other than its own."""
+        self._after.append((pid, what, data))
 
     def note(
         self, pid: int, what: str, data: dict[str, Any] | None = None, changes: Sequence[Change] = (), **columns: Any

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from agentos.abi.image import AgentImage
     from agentos.kernel.core import Core
 
-__all__ = ["Grant", "Purse", "confine", "give", "plan"]
+__all__ = ["Grant", "Purse", "confine", "give", "plan", "within_image"]
 
 _PLANS_MAX: Final = 256
 
@@ -77,6 +77,14 @@ def _requested(core: Core, image: AgentImage, text: str) -> list[CapSpec]:
     for bound in _bounds((image.capabilities, *image.ceilings), ops, len(ops)):
         specs = [common for spec in specs for common in bound.common(spec, image.ref)]
     return specs
+
+
+def within_image(core: Core, image: AgentImage, spec: CapSpec) -> list[CapSpec]:
+    """Return what is left of a capability within what an image requests: all of it where the image requests nothing."""
+    parts = [spec]
+    for bound in _bounds((image.capabilities, *image.ceilings), core.ops, len(core.ops)):
+        parts = [kept for part in parts for kept in bound.kept(part, image.ref)]
+    return parts
 
 
 def _is_steady(giver: Cap | None) -> bool:

@@ -1,16 +1,24 @@
-"""Registered images: by digest for ever, by `name:version` the newest registration, by plain name the newest version registered."""
+"""Registered images: by digest for ever, by `name:version` the newest registration, by plain name the newest version registered.
+
+An image that was committed from a checkpoint has a seed; `plant` gives it to a process that is started from it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from agentos.abi.codec import decode, encode
+from agentos.abi.codec import decode, digest, encode
 from agentos.abi.image import AgentImage
 from agentos.abi.op import closest
-from agentos.abi.records import Change, ImageRecord
+from agentos.abi.records import Change, ImageRecord, NameRecord
 from agentos.errors import Invalid
 
-__all__ = ["ImageTable"]
+if TYPE_CHECKING:
+    from agentos.kernel.process import AgentProcess
+    from agentos.store import Store
+
+__all__ = ["ImageTable", "plant"]
 
 
 class ImageTable:
@@ -63,6 +71,29 @@ class ImageTable:
         """Return the image a stored process was started from."""
         return self._by_digest[digest]
 
+    def records(self) -> list[ImageRecord]:
+        """Return what is registered, oldest first."""
+        return sorted(self._records.values(), key=lambda record: record.at)
+
     def __iter__(self) -> Iterator[AgentImage]:
         """Iterate over registered images by digest, in order of registration."""
         return iter(list(self._by_digest.values()))
+
+
+def plant(store: Store, process: AgentProcess, changes: list[Change], now: float) -> None:
+    """Give a new process what the seed of its image holds: the program state, the private objects, and their labels."""
+    seed, record = process.image.seed, process.record
+    if seed is None:
+        return
+    pack = store.objects.pack
+    record.save_state = pack(decode(seed.state)) if seed.state else b""
+    record.label |= seed.labels
+    record.birth_label |= seed.labels
+    process.label = record.label
+    for one in seed.objects:
+        packed = pack(decode(one.value))
+        name = NameRecord(
+            namespace=f"proc/{process.pid}", name=one.name, type=one.type, digest=digest(packed).hex(), value=packed, labels=one.labels,
+            made_by=store.journal.head + 1, pid=process.pid, at=now, tags=one.tags,
+        )  # fmt: skip
+        changes.append(Change(name))

@@ -24,6 +24,8 @@ from agentos.errors import AgentOSError, Denied, Invalid
 from agentos.kernel.budget import Account, parse_limits
 from agentos.kernel.flow import OWN_ARGS, ProcessFlow
 from agentos.kernel.grant import confine, give, plan
+from agentos.kernel.image import plant
+from agentos.kernel.poison import retried
 from agentos.kernel.process import AgentProcess
 from agentos.kernel.tree import Tree
 from agentos.policy import Layer, Policy
@@ -32,14 +34,17 @@ if TYPE_CHECKING:
     from agentos.abi.image import AgentImage
     from agentos.kernel.core import Core
 
-__all__ = ["Birth", "decode_layers", "end", "exec_image", "fork", "link", "signal", "spawn"]
+__all__ = ["Birth", "decode_layers", "end", "end_below", "exec_image", "fork", "kill", "link", "signal", "spawn"]
 
 _NEVER = float("inf")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Birth:
-    """What a process is started with, beyond its image. `grant` None = what the image requests (the host only)."""
+    """What a process is started with, beyond its image. `grant` None = what the image requests (the host only).
+
+    `seeded` False leaves the seed of a committed image out: a fork has its parent's state.
+    """
 
     goal: Any = None
     args: dict[str, Any] | None = None
@@ -50,6 +55,7 @@ class Birth:
     weight: float = 1.0
     deadline: float = 0.0
     options: dict[str, Any] = field(default_factory=dict)
+    seeded: bool = True
 
 
 def spawn(core: Core, image: AgentImage, birth: Birth, parent: AgentProcess | None, changes: list[Change]) -> AgentProcess:
@@ -62,13 +68,17 @@ def spawn(core: Core, image: AgentImage, birth: Birth, parent: AgentProcess | No
     limits = {**parse_limits(image.limits), **parse_limits(birth.budget)}
     for name, bound in parse_limits(image.limits).items():
         limits[name] = min(limits[name], bound)
-    _check_birth(birth)
+    check_birth(birth)
     grants = plan(core, image, birth.grant, parent)
     if parent is not None:
-        _check_family(parent)
+        check_family(parent)
     process = _make(core, image, birth, parent, limits)
     give(core, process, grants, changes)
+    if birth.seeded:
+        plant(core.store, process, changes, core.clock.now())
+        process.facts["proc.goal"] = own_goal(process.record)
     process.fresh = True
+    process.record.code = core.runner.code_of(process)
     for layer in (*image_layers(core, image), *birth.layers):
         core.layers.keep(layer, changes)
     changes += [Change(process.record), Change(process.account.record)]
@@ -77,7 +87,8 @@ def spawn(core: Core, image: AgentImage, birth: Birth, parent: AgentProcess | No
     return process
 
 
-def _check_birth(birth: Birth) -> None:
+def check_birth(birth: Birth) -> None:
+    """Check goal, name, deadline and weight, before there is a process."""
     if birth.goal is not None and len(encode(birth.goal)) > GOAL_BYTES_MAX:
         raise Invalid(
             "argument", f"goal has over {GOAL_BYTES_MAX} bytes", hint="put it into a file and name that", field="goal"
@@ -93,7 +104,7 @@ def _check_birth(birth: Birth) -> None:
         raise Invalid("argument", f"weight is `{birth.weight}`", hint="give a number above 0", field="weight")
 
 
-def _check_family(parent: AgentProcess) -> None:
+def check_family(parent: AgentProcess) -> None:
     """Check the limits on how many children and how deep a family may be, along the whole chain."""
     depth = parent.record.depth + 1
     if depth > LINEAGE_DEPTH_MAX:
@@ -117,7 +128,7 @@ def _make(core: Core, image: AgentImage, birth: Birth, parent: AgentProcess | No
     pid = core.new_pid()
     now = core.clock.now()
     given = [layer.digest for layer in (*image_layers(core, image), *birth.layers)]
-    layers = [*_passed_on(parent.record), *given] if parent is not None else given
+    layers = [*passed_on(parent.record), *given] if parent is not None else given
     above = parent.record.deadline if parent is not None else 0.0
     ends = [t for t in (above, birth.deadline, now + limits["wall_s"] if "wall_s" in limits else 0.0) if t]
     record = ProcessRecord(
@@ -127,7 +138,8 @@ def _make(core: Core, image: AgentImage, birth: Birth, parent: AgentProcess | No
     )  # fmt: skip
     if parent is not None:
         record.ppid, record.tree, record.depth = parent.pid, parent.record.tree, parent.record.depth + 1
-        record.label, record.cwd = parent.label, parent.cwd
+        record.label, record.cwd, record.id_map = parent.label, parent.cwd, parent.record.id_map
+        record.overlay = parent.record.overlay
     record.endorsing = len(given) if parent is None else parent.record.endorsing
     if has_fence(birth.goal) or has_fence(birth.args):
         record.label |= UNTRUSTED
@@ -146,16 +158,18 @@ def link(core: Core, record: ProcessRecord, account: Account, image: AgentImage,
     process.stack = core.layers.stack_of(record)
     process.facts = {
         "proc.pid": record.pid, "proc.depth": record.depth, "proc.image": record.image, "proc.name": record.name,
-        "proc.mode": core.mode, "proc.goal": _own_goal(record), "overlay": False, "flow": ProcessFlow(core, process),
+        "proc.mode": core.mode, "proc.goal": own_goal(record), "overlay": bool(record.overlay), "flow": ProcessFlow(core, process),
     }  # fmt: skip
     process.tree = parent.tree if parent else Tree(record.tree, record.weight)
     core.processes.add(process)
+    if record.restored:
+        core.timers.repeating.add(record.pid)
     if record.deadline:
         core.waits.watch_deadline(process, record.deadline)
     return process
 
 
-def _own_goal(record: ProcessRecord) -> str | None:
+def own_goal(record: ProcessRecord) -> str | None:
     """Return the goal in the words of who may say what is wanted: people, or a parent that nobody could have fooled yet."""
     goal = decode(record.goal) if record.goal else None
     if not isinstance(goal, str) or (record.ppid and record.birth_label & UNTRUSTED):
@@ -168,7 +182,7 @@ def decode_layers(record: ProcessRecord) -> list[str]:
     return list(decode(record.layers)) if record.layers else []
 
 
-def _passed_on(record: ProcessRecord) -> list[str]:
+def passed_on(record: ProcessRecord) -> list[str]:
     """Return the digests of the layers that a child gets: those of its parent, and the parent's own."""
     return [*decode_layers(record), record.own_layer] if record.own_layer else decode_layers(record)
 
@@ -179,13 +193,13 @@ def fork(core: Core, process: AgentProcess, grant: Iterable[str], goal: Any, cha
     Raises:
         Denied: as `spawn`.
     """
-    birth = Birth(goal=process.goal if goal is None else goal, grant=tuple(grant), name=process.record.name)
+    birth = Birth(goal=process.goal if goal is None else goal, grant=tuple(grant), name=process.record.name, seeded=False)
     child = spawn(core, process.image, birth, process, changes)
     mine, its = process.record, child.record
     its.args, its.cwd, its.label, its.options = mine.args, mine.cwd, process.label, mine.options
     if goal is None:  # the words it was given are its parent's; those of a new goal are as trusted as who wrote it
         its.birth_label = mine.birth_label
-        child.facts["proc.goal"] = _own_goal(its)
+        child.facts["proc.goal"] = own_goal(its)
     its.save_number, its.save_state = mine.save_number, mine.save_state
     its.fork_pid, its.fork_seq = process.pid, core.journal.head + 1
     its.layers, its.own_layer, its.endorsing = mine.layers, mine.own_layer, mine.endorsing
@@ -232,29 +246,56 @@ def exec_image(
 # --- signals and the end ----------------------------------------------------------------------------------------------------
 
 
-def signal(core: Core, process: AgentProcess, what: str, changes: list[Change]) -> None:
-    """Deliver a signal; see `proc.signal`. Pausing what is paused, or resuming what runs, changes nothing."""
+def signal(core: Core, process: AgentProcess, what: str, changes: list[Change], *, by: int = 0) -> None:
+    """Deliver a signal of process `by` (0: the host); see `proc.signal`. Pausing what is paused, or resuming what runs, changes nothing."""
     record = process.record
     if what == "kill":
-        for descendant in reversed(list(process.descendants())):
-            end(core, descendant, "killed", changes)
-        end(core, process, "killed", changes)
+        kill(core, process, changes, by=by, why="it was killed")
     elif what == "interrupt":
         core.waits.interrupt(process)
     elif what == "pause" and record.state != "paused":
         replaced = record.seq
-        record.state = process.state = "paused"
+        record.state, record.resumes = "paused", 0
+        process.state = "paused"
         core.scheduler.withdraw(process)
         changes.append(Change(record, replaced))
     elif what == "resume" and record.state == "paused":
         replaced = record.seq
         record.state = process.state = "ready"
+        retried(core, process)
         changes.append(Change(record, replaced))
         core.waits.wake(("resume", process.pid))
         if not process.hosted and not process.open_calls:
             core.scheduler.ready(process)
     elif what == "resume" and not (process.hosted or process.running or process.open_calls):
         core.scheduler.ready(process)  # opened with resume=False, or without its program
+
+
+def kill(core: Core, process: AgentProcess, changes: list[Change], *, by: int, why: str) -> None:
+    """End a process and all its descendants in one append, so that a crash ends all of them or none; each gets a row that says so.
+
+    Args:
+        core: The kernel's state.
+        process: Who is meant.
+        changes: Of the append.
+        by: Pid of the process that wanted it, 0 for the host.
+        why: What happened to `process`, in words.
+    """
+    end_below(core, process, changes, by=by, why=why)
+    end(core, process, "killed", changes)
+    core.tell_after(process.pid, "exited", {"state": "killed", "by": by, "why": why})
+
+
+def end_below(core: Core, process: AgentProcess, changes: list[Change], *, by: int, why: str) -> None:
+    """End all descendants of a process, the youngest first: their effects under way are cancelled and settle by their class."""
+    for descendant in reversed(list(process.descendants())):
+        error = ErrorData(
+            code="unavailable.cancelled", message=f"process {descendant.pid} was ended with process {process.pid}: {why}",
+            hint="it did nothing wrong; start it again where it is still wanted", fields={"ancestor": process.pid, "by": by, "why": why},
+        )  # fmt: skip
+        end(core, descendant, "killed", changes, None, error)
+        data = {"state": "killed", "ancestor": process.pid, "by": by, "why": why, "error": str(error)}
+        core.tell_after(descendant.pid, "exited", data)
 
 
 def end(
@@ -277,6 +318,8 @@ def end(
     process.unwinding = True
     changes += [Change(record, replaced), core.account_change(process)]
     account.record.live = 0
+    if state == "killed" and record.overlay == process.pid:
+        core.overlays.drop(process.pid, changes)
     for above in account.counted_in():
         above.fold(account)
         changes.append(Change(above.snapshot(), above.record.seq))
@@ -286,8 +329,9 @@ def end(
     for call in list(process.open_calls):
         core.waits.wake_call(call)
     core.waits.wake(("child", process.pid))
-    if process.scope is not None:
-        process.scope.cancel()
+    for scope in (process.scope, *process.host_scopes):
+        if scope is not None:
+            scope.cancel()
 
 
 def _end_standing(core: Core, process: AgentProcess, changes: list[Change]) -> None:

@@ -85,6 +85,10 @@ class MailTable:
         changes.append(Change(record, replaced))
         return record
 
+    def unread(self, pid: int) -> list[MessageRecord]:
+        """Return the unread messages of a process."""
+        return [record for box in self._boxes.get(pid, {}).values() for record in box]
+
     def forget(self, pid: int) -> None:
         """Drop the unread messages of a process that has ended from memory; the store keeps them."""
         self._boxes.pop(pid, None)

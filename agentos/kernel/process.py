@@ -43,7 +43,7 @@ class AgentProcess:
 
     __slots__ = (
         "account", "branches", "by_op", "calls_since_save", "caps", "children", "cover_cache", "cwd", "facts", "fresh",
-        "generation", "host_calls", "image", "intents", "interrupted", "label", "last_seq", "next_number", "open_calls",
+        "generation", "host_calls", "host_scopes", "ids", "image", "intents", "interrupted", "label", "last_seq", "next_number", "open_calls",
         "parent", "pid", "queries", "queued", "record", "rerun", "running", "scope", "slice_start", "stack", "state", "tape",
         "tree", "unwinding", "verdict_cache", "waiting",
     )  # fmt: skip
@@ -58,6 +58,7 @@ class AgentProcess:
         self.state = record.state
         self.label = record.label
         self.cwd = record.cwd
+        self.ids: dict[str, dict[str, int]] | None = decode(record.id_map) if record.id_map else None
         self.caps: dict[int, Cap] = {}
         self.by_op: dict[str, list[Cap]] = {}
         self.generation = 0
@@ -75,6 +76,7 @@ class AgentProcess:
         self.waiting = 0
         self.intents: dict[int, None] = {}
         self.host_calls = 0
+        self.host_scopes: dict[anyio.CancelScope, None] = {}  # of effects of the host's calls
         self.scope: anyio.CancelScope | None = None
         self.running = False
         self.queued = False

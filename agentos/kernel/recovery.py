@@ -2,14 +2,15 @@
 
 Reads what lives (processes, accounts, capabilities, asks, unread messages, timers), never history. A process that was parked and
 has no row of its own since then has nothing to do: it is entered under the waits it left. Any other program is ready: it runs
-again from its save point with its tape. Open intents of the host's calls are left for the broker (`load` returns them), because only
-it may finish a call.
+again from its save point with its tape, once `poison` has looked at it. Open intents of the host's calls are left for the broker, because
+only it may finish a call. What waits of the host's calls without a key has nobody to come back for it, and ends (`end_host_waits`).
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agentos.abi.codec import decode
@@ -18,6 +19,7 @@ from agentos.abi.records import (
     AccountRecord,
     AskRecord,
     CapRecord,
+    Change,
     FileLabelRecord,
     ImageRecord,
     MessageRecord,
@@ -25,6 +27,7 @@ from agentos.abi.records import (
     ProcessRecord,
     QuotaRecord,
     Row,
+    ScheduleRecord,
     StandingRecord,
     TimerRecord,
 )  # fmt: skip
@@ -32,42 +35,68 @@ from agentos.abi.syscall import Wait
 from agentos.errors import Invalid
 from agentos.kernel.budget import Account
 from agentos.kernel.lifecycle import link
+from agentos.kernel.poison import hold_if_poisoned
 from agentos.kernel.process import AgentProcess, OpenCall
 from agentos.policy import CapSpec, parse_capability
 
 if TYPE_CHECKING:
     from agentos.kernel.core import Core
 
-__all__ = ["load", "wake_dormant"]
+__all__ = ["Recovered", "end_host_waits", "load", "wake_dormant"]
 
 log = logging.getLogger("agentos.kernel")
 
 
-def load(core: Core, *, resume: bool = True) -> list[tuple[AgentProcess, Row]]:
-    """Fill the tables from the store. Returns (process, open intent of the host) pairs, for the broker to settle.
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What is left to do after `load`: open intents of the host with their processes, and the processes whose programs run again."""
+
+    orphans: list[tuple[AgentProcess, Row]]
+    ready: list[AgentProcess]
+
+
+def load(core: Core, *, resume: bool = True) -> Recovered:
+    """Fill the tables from the store. Nothing runs because of it.
 
     Args:
         core: A core with empty tables.
         resume: False leaves programs where they are until the host says otherwise.
     """
-    for image in core.store.current(ImageRecord):
-        core.images.load(image)
+    for image in sorted(core.store.current(ImageRecord), key=lambda record: record.seq):
+        core.images.load(image)  # in the order of registration, for a name means the newest
     for policy in core.store.current(PolicyRecord):
         core.layers.load(policy)
     records = core.store.current(ProcessRecord, live=True)
     last_seqs = core.store.last_seqs([record.pid for record in records])
     _load_processes(core, records, last_seqs)
     _load_belongings(core)
-    intents = []
+    found = Recovered([], [])
     for process in core.processes:
         process.last_seq = last_seqs.get(process.pid, 0)
         floor = process.account.record.floor
         open_intents = core.store.open_intents(process.pid, floor - 1) if process.last_seq >= floor else []
         process.intents = {row.seq: None for row in open_intents}
-        intents += [(process, row) for row in open_intents if not row.number[0].isdigit()]
-        if resume and not process.hosted and process.record.state != "paused":
-            _resume(core, process)
-    return intents
+        found.orphans.extend((process, row) for row in open_intents if not row.number[0].isdigit())
+        hold_if_poisoned(core, process)
+        if resume and not process.hosted and process.record.state != "paused" and _has_to_run(core, process):
+            found.ready.append(process)
+    return found
+
+
+def end_host_waits(core: Core) -> None:
+    """End the approvals and timers of host calls without a key: after a crash nobody can come back for them."""
+    for record in core.asks:
+        process = core.processes.get(record.pid)
+        if process is not None and record.number.startswith("h") and record.kind != "unknown_outcome":
+            changes: list[Change] = []
+            core.asks.close(record, "withdrawn", changes)
+            core.note(record.pid, "withdrawn", {"call": record.number}, changes, ask=record.ask)
+    ended: list[Change] = []
+    for timer in core.timers:
+        if timer.number.startswith("h"):
+            core.timers.end(timer.pid, timer.number, ended)
+    if ended:
+        core.note(0, "withdrawn", {"timers": len(ended)}, ended)
 
 
 def _load_processes(core: Core, records: Iterable[ProcessRecord], last_seqs: dict[int, int]) -> None:
@@ -75,9 +104,9 @@ def _load_processes(core: Core, records: Iterable[ProcessRecord], last_seqs: dic
     loaded: list[AgentProcess] = []
     dead: dict[int, Account | None] = {}
     for record in records:
-        parent = _living_parent(core, record)
+        parent = living_parent(core, record)
         limits = decode(record.limits) if record.limits else {}
-        account = Account(accounts[record.pid], limits, _account_above(core, record.ppid, dead))
+        account = Account(accounts[record.pid], limits, account_above(core, record.ppid, dead))
         if last_seqs.get(record.pid, 0) > account.record.seq:
             _count_tail(core, record.pid, account)
         loaded.append(link(core, record, account, core.images.by_digest(record.image_digest), parent))
@@ -86,7 +115,7 @@ def _load_processes(core: Core, records: Iterable[ProcessRecord], last_seqs: dic
             above.adopt(process.account)
 
 
-def _account_above(core: Core, ppid: int, dead: dict[int, Account | None]) -> Account | None:
+def account_above(core: Core, ppid: int, dead: dict[int, Account | None]) -> Account | None:
     """Return the account of a parent, alive or ended: what bounded it bounds its descendants."""
     parent = core.processes.get(ppid)
     if parent is not None:
@@ -96,11 +125,11 @@ def _account_above(core: Core, ppid: int, dead: dict[int, Account | None]) -> Ac
         if record is None or account is None:
             return None
         limits = decode(record.limits) if record.limits else {}
-        dead[ppid] = Account(account, limits, _account_above(core, record.ppid, dead))
+        dead[ppid] = Account(account, limits, account_above(core, record.ppid, dead))
     return dead[ppid]
 
 
-def _living_parent(core: Core, record: ProcessRecord) -> AgentProcess | None:
+def living_parent(core: Core, record: ProcessRecord) -> AgentProcess | None:
     """Return the nearest ancestor that lives."""
     ppid = record.ppid
     while ppid:
@@ -131,7 +160,7 @@ def _count_tail(core: Core, pid: int, account: Account) -> None:
 def _load_belongings(core: Core) -> None:
     for cap in core.store.current(CapRecord, live=True):
         holder = core.processes.get(cap.pid)
-        spec = _known_spec(core, cap)
+        spec = known_spec(core, cap)
         if holder is not None and spec is not None:
             core.caps.load(cap, spec, holder)
         elif holder is not None:
@@ -153,9 +182,11 @@ def _load_tables(core: Core) -> None:
         core.quotas.load(quota)
     for label in core.store.current(FileLabelRecord, live=True):
         core.files.load(label)
+    for schedule in core.store.current(ScheduleRecord, live=True):
+        core.schedules.load(schedule)
 
 
-def _known_spec(core: Core, cap: CapRecord) -> CapSpec | None:
+def known_spec(core: Core, cap: CapRecord) -> CapSpec | None:
     """Return what a capability covers, None when a device that it names is not mounted: it then covers nothing until it is."""
     try:
         return parse_capability(cap.text, core.ops)
@@ -167,7 +198,7 @@ def _known_spec(core: Core, cap: CapRecord) -> CapSpec | None:
 def wake_dormant(core: Core) -> None:
     """A device was mounted: capabilities and policy layers that name its ops mean something from now on."""
     for cap in list(core.caps.dormant.values()):
-        holder, spec = core.processes.get(cap.pid), _known_spec(core, cap)
+        holder, spec = core.processes.get(cap.pid), known_spec(core, cap)
         if holder is None:
             continue
         if spec is not None:
@@ -178,20 +209,20 @@ def wake_dormant(core: Core) -> None:
             process.forget_decisions()
 
 
-def _resume(core: Core, process: AgentProcess) -> None:
+def _has_to_run(core: Core, process: AgentProcess) -> bool:
+    """Say whether a program runs again now; one that has nothing to do is entered under the waits it left."""
     record = process.record
     if not core.runner.can_run(process):
         log.warning("program_missing pid=%d image=%s", process.pid, record.image)
-        return  # it stays as it is, for a kernel that has its program
+        return False  # it stays as it is, for a kernel that has its program
     if record.state != "waiting" or not record.waits or process.last_seq > record.seq:
-        core.scheduler.ready(process)
-        return
+        return True
     waits, due, doing, was_parked = decode(record.waits)
     parked = OpenCall(process, "", [tuple(wait) for wait in waits], due, doing)
     if not was_parked or any(_has_come(core, wait) for wait in parked.waits):
-        core.scheduler.ready(process)
-        return
+        return True
     core.waits.enter(parked)
+    return False
 
 
 def _has_come(core: Core, wait: Wait) -> bool:

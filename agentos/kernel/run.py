@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from agentos.abi.records import Change
 from agentos.abi.values import ErrorData
 from agentos.errors import AgentOSError, KernelPanic
-from agentos.kernel.lifecycle import end, error_data
+from agentos.kernel.lifecycle import end, end_below, error_data
 from agentos.kernel.process import AgentProcess, ProcessEnded
+from agentos.kernel.schedule import ScheduleTable
 
 if TYPE_CHECKING:
     from agentos.kernel.core import Core
@@ -20,16 +21,17 @@ log = logging.getLogger("agentos.kernel")
 
 
 def install(core: Core) -> None:
-    """Give the scheduler and the timers what they call at the edge of a program."""
+    """Give the scheduler and the timers what they call at the edge of a program, and what starts processes when their time has come."""
 
     async def run_process(process: AgentProcess) -> None:
         await _run_process(core, process)
 
     def past_deadline(process: AgentProcess) -> None:
-        finish(core, process, "failed", error=_deadline_error(process))
+        _end_in_time(core, process)
 
     core.run_process = run_process
     core.past_deadline = past_deadline
+    core.schedules = core.waits.agenda = ScheduleTable(core)
 
 
 async def _run_process(core: Core, process: AgentProcess) -> None:
@@ -42,6 +44,7 @@ async def _run_process(core: Core, process: AgentProcess) -> None:
     process.unwinding = False
     process.branches = 1 + process.host_calls
     process.state = "running"
+    process.record.waits = b""  # a version written from here on, by a save or a label, must not look parked after a crash
     process.next_number = process.record.save_number
     process.cwd = process.record.cwd
     process.calls_since_save = 0
@@ -71,6 +74,15 @@ def finish(core: Core, process: AgentProcess, state: str, value: Any = None, err
         changes.clear()
         end(core, process, "failed", changes, None, error_data(refused))
     core.note(process.pid, "exited", {"state": process.state, **({"error": str(error)} if error else {})}, changes)
+
+
+def _end_in_time(core: Core, process: AgentProcess) -> None:
+    """End a process whose time is over, with all that it started: nobody waits for that any more."""
+    error = _deadline_error(process)
+    changes: list[Change] = []
+    end_below(core, process, changes, by=process.pid, why=f"its {error.fields['limit']} was over")
+    end(core, process, "failed", changes, None, error)
+    core.note(process.pid, "exited", {"state": "failed", "error": str(error)}, changes)
 
 
 def _deadline_error(process: AgentProcess) -> ErrorData:

@@ -10,6 +10,7 @@ A resumed program runs again from its save point, and each call it makes is look
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,6 +18,7 @@ from agentos.abi.codec import decode, plain
 from agentos.abi.limits import REPLAY_CACHE_ROWS
 from agentos.abi.records import Row
 from agentos.errors import Invalid
+from agentos.kernel.difference import CODE_CHANGED, DIVERGED, cause, difference
 
 __all__ = ["Recorded", "Tape"]
 
@@ -39,75 +41,166 @@ class Recorded:
 
 
 class Tape:
-    """Recorded calls by number. Rows are taken out as the program comes to them, so what is left was not repeated."""
+    """Recorded calls by number. Rows are taken out as the program comes to them, so what is left was not repeated.
+
+    Attributes:
+        dues: Number of a call -> when its time is over, as its program's first run decided.
+        place: Where the program makes the call that is looked up next, for the message; "" when nobody knows.
+        code_changed: The program's code is not the one that made the tape.
+        saved: Returns the arguments of a recorded save, whose row does not keep them.
+    """
 
     def __init__(self) -> None:
         self._calls: dict[str, Recorded] = {}
+        self._tops: dict[int, int] = {}  # top number -> recorded calls below it that are left, in order
+        self._last_top = 0
+        self._open: dict[int, Recorded] = {}  # intents whose result was not read yet
+        self.dues: dict[str, float] = {}
+        self.place = ""
+        self.code_changed = False
+        self.saved: Callable[[Row], dict[str, Any]] | None = None
         self.size = 0
+        self.ids: Mapping[str, Mapping[str, int]] = {}  # as `AgentProcess.ids`
         self._pid = 0
 
     def read(self, reader: _Reader, pid: int, after_seq: int, upto: int | None = None) -> Tape:
         """Read the rows of `pid` after `after_seq` (and not after `upto`)."""
-        heads: dict[int, Recorded] = {}
         self._pid = pid
         while True:
             rows = reader.tape(pid, after_seq, REPLAY_CACHE_ROWS, upto)
             for row in rows:
-                self._enter(row, heads)
+                self.add(row)
                 after_seq = row.seq
             if len(rows) < REPLAY_CACHE_ROWS:
                 self.size = len(self._calls)
                 return self
 
-    def _enter(self, row: Row, heads: dict[int, Recorded]) -> None:
+    def add(self, row: Row) -> None:
+        """Enter one row of the journal: a call, an intent, its result, or when the time of a call is over."""
         if row.kind == "result":
-            recorded = heads.get(row.parent)
+            recorded = self._open.pop(row.parent, None)
             if recorded is not None:
                 recorded.result = row
         elif row.kind in ("call", "intent") and row.number[:1].isdigit():  # the host's own calls are nothing the program made
             known = self._calls.get(row.number)
             recorded = Recorded(row, None)
-            heads[row.seq] = recorded
+            if row.kind == "intent":
+                self._open[row.seq] = recorded
             if known is None or known.outcome_row is None or known.outcome_row.outcome == "unknown":
                 self._calls[row.number] = recorded
+            if known is None:
+                self._count(row.number)
+        elif row.op == "note.timer":
+            timed = decode(row.args)
+            self.dues[timed["call"]] = timed["due"]
+
+    def _count(self, number: str) -> None:
+        top = _top(number)
+        self._tops[top] = self._tops.get(top, 0) + 1
+        self._last_top = max(self._last_top, top)
+
+    def _remove(self, number: str) -> None:
+        del self._calls[number]
+        top = _top(number)
+        self._tops[top] -= 1
+        if not self._tops[top]:
+            del self._tops[top]
 
     def discard(self, number: str) -> bool:
         """Take the recorded call of that number out unseen; False when there is none."""
-        return self._calls.pop(number, None) is not None
+        if number not in self._calls:
+            return False
+        self._remove(number)
+        return True
 
-    def take(self, number: str, op: str, digest: bytes, args: dict[str, Any]) -> Recorded | None:
+    def of(self, number: str) -> Recorded | None:
+        """Return the recorded call of that number and leave it where it is."""
+        return self._calls.get(number)
+
+    def author(self, number: str, top: int) -> int:
+        """Return whose call comes next, `number` or what is after call `top`: a fork repeats its parent's; 0 when none is left."""
+        found = self._calls.get(number)
+        if found is None and any(later > top for later in self._tops):
+            found = next(call for left, call in self._calls.items() if _top(left) > top)
+        return found.head.pid if found is not None else 0
+
+    def take(
+        self, number: str, op: str, digest: bytes, args: dict[str, Any], *, ids: Mapping[str, str] | None = None
+    ) -> Recorded | None:
         """Return and remove the recorded call of that number, None when the program has come past its tape.
+
+        Args:
+            number: Number of the call.
+            op: Its op.
+            digest: Digest of op and arguments.
+            args: Its arguments, ids translated.
+            ids: Which of them are ids, as `Op.ids`.
 
         Raises:
             Invalid: `invalid.state`, the program made another call here than last time.
         """
         recorded = self._calls.get(number)
+        if number[:1].isdigit():
+            self._check_order(number, op, is_new=recorded is None)
         if recorded is None:
-            self._check_caught_up(number, op)
             return None
         head = recorded.head
-        if head.op != op or (head.digest != digest and not _is_inherited(head, args, self._pid)):
-            raise Invalid("state", _difference(number, head, op, args), hint=_DIVERGED, where=f"call {number}", seq=head.seq)
-        del self._calls[number]
+        was_refused = not head.digest  # it was no call of this op then: nothing served it, or its arguments were wrong
+        if head.op != op or not (was_refused or head.digest == digest or self._is_inherited(head, args, ids or {})):
+            raise self._differs(number, head, op, plain(args))
+        self._remove(number)
         return recorded
 
-    def _check_caught_up(self, number: str, op: str) -> None:
-        """Refuse a new call where the program has passed recorded ones by, or made a gather of a call."""
-        top, _, inner = number.partition(".")
-        for left, call in self._calls.items() if top.isdigit() else ():
-            left_top, _, left_inner = left.partition(".")
-            if int(left_top) < int(top) or (left_top == top and bool(left_inner) != bool(inner)):
-                head = call.head
-                text = f"the program made call {number}, {op}, instead of call {left} (journal {head.seq}): {head.op} {head.resource}"
-                raise Invalid("state", text, hint=_DIVERGED, where=f"call {number}", seq=head.seq)
+    def _differs(self, number: str, head: Row, op: str, args: dict[str, Any]) -> Invalid:
+        kept = decode(head.args) if head.args else self.saved(head) if self.saved is not None and head.op == "proc.save" else {}
+        text = difference(number, head, op, args, kept, self.place)
+        hint = CODE_CHANGED if self.code_changed else cause(head, op, args, kept)
+        following = self._calls.get(str(_top(number) + 1)) if number.isdigit() else None
+        if head.op != op and following is not None and following.head.op == op:
+            text += f"\n  call {following.head.number} of then is {op} too: was call {number} left out?"
+        return Invalid("state", text, hint=hint, where=f"call {number}", seq=head.seq)
 
-    def add(self, row: Row) -> None:
-        """Enter one more recorded call, as if it had been read."""
-        self._enter(row, {})
+    def _check_order(self, number: str, op: str, *, is_new: bool) -> None:
+        """Refuse a call where the program has passed recorded ones by, or makes one that it did not make before it went on.
+
+        Calls at the top are made one after the other, so what was recorded below an earlier number will not come any more, and what was
+        not recorded before a later number was not made.
+        """
+        top, inner = _top(number), "." in number
+        first = next(iter(self._tops), top)
+        is_other_shape = is_new and top in self._tops and inner == (str(top) in self._calls)
+        if first < top or is_other_shape:
+            left = next(call.head for call in self._calls.values() if _top(call.head.number) == first)
+            text = f"the program made call {number}, {op}, instead of call {left.number} (journal {left.seq}): {left.op} {left.resource}"
+            raise self._out_of_order(number, text, left.seq)
+        if is_new and self._last_top > top:
+            later = next((call.head for call in self._calls.values() if _top(call.head.number) > top), None)
+            text = f"the program made call {number}, {op}, which it did not make before"
+            if later is not None:
+                text += f": call {later.number} (journal {later.seq}) came next: {later.op} {later.resource}"
+            raise self._out_of_order(number, text, later.seq if later is not None else None)
+
+    def _out_of_order(self, number: str, text: str, seq: int | None) -> Invalid:
+        where = f"\n  {self.place}" if self.place else ""
+        hint = CODE_CHANGED if self.code_changed else DIVERGED
+        return Invalid("state", f"{text}{where}", hint=hint, where=f"call {number}", seq=seq)
+
+    def _is_inherited(self, head: Row, args: dict[str, Any], ids: Mapping[str, str]) -> bool:
+        """Say whether a call of another process is repeated: its own namespace stands for that one's, and ids are today's."""
+        if head.pid == self._pid and not self.ids:
+            return False
+        recorded, made = decode(head.args), plain(args)
+        for name, kind in ids.items() if self.ids else ():
+            recorded[name] = self.ids.get(kind, {}).get(str(recorded.get(name)), recorded.get(name))
+        return recorded.keys() == made.keys() and all(
+            recorded[name] == value or _in_own(recorded[name], head.pid) == _in_own(value, self._pid) != ""
+            for name, value in made.items()
+        )
 
     def drop_open(self) -> None:
-        """Forget calls without outcome: a fork does not copy calls in flight."""
-        self._calls = {number: call for number, call in self._calls.items() if call.outcome_row is not None}
+        """Forget calls in flight: who goes on from here makes them again. A `once` effect that may have happened is asked about."""
+        for number in [number for number, call in self._calls.items() if _is_in_flight(call)]:
+            self._remove(number)
 
     def unmade(self) -> str:
         """Describe the first recorded call that the program did not make, "" when it made all."""
@@ -121,40 +214,19 @@ class Tape:
         return len(self._calls)
 
 
-_DIVERGED = "a durable program must make the same calls when it runs again: take time, randomness and input from syscalls, not from outside"
+def _top(number: str) -> int:
+    """Return the number of the call at the top that a call is, or is below."""
+    return int(number.partition(".")[0])
 
 
-def _is_inherited(head: Row, args: dict[str, Any], pid: int) -> bool:
-    """Say whether fork `pid` repeats a call of its parent: where the parent named its own namespace, the child names its own."""
-    if head.pid == pid:
-        return False
-    recorded, made = decode(head.args), plain(args)
-    return recorded.keys() == made.keys() and all(
-        recorded[name] == value or _in_own(recorded[name], head.pid) == _in_own(value, pid) != ""
-        for name, value in made.items()
-    )
+def _is_in_flight(call: Recorded) -> bool:
+    row = call.outcome_row
+    if row is None:
+        return True
+    return row.outcome == "unknown" and row.code == "unavailable.cancelled" and call.head.effect != "once"
 
 
 def _in_own(value: Any, pid: int) -> str:
     """Return the part of a name that lies in the namespace of a process, "" when it does not lie there."""
     own = f"proc/{pid}/"
     return f"{value}/".removeprefix(own[:-1]) if isinstance(value, str) and f"{value}/".startswith(own) else ""
-
-
-def _difference(number: str, head: Row, op: str, args: dict[str, Any]) -> str:
-    """Say how the call differs from the recorded one, argument by argument."""
-    lines = [f"the program does not repeat itself at call {number} (journal {head.seq})"]
-    lines.append(f"  recorded: {head.op} {head.resource}")
-    lines.append(f"  now:      {op}")
-    recorded = decode(head.args) if head.args else {}
-    if head.op == op:
-        for name in sorted({*recorded, *args}):
-            if recorded.get(name) != args.get(name):
-                lines.append(f"  - {name}: {_short(recorded.get(name))}")
-                lines.append(f"  + {name}: {_short(args.get(name))}")
-    return "\n".join(lines)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 120 else f"{text[:117]}..."

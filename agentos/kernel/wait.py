@@ -11,6 +11,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 from itertools import count
+from typing import Protocol
 
 import anyio
 
@@ -19,9 +20,19 @@ from agentos.abi.syscall import Wait
 from agentos.errors import Unavailable
 from agentos.kernel.process import AgentProcess, OpenCall
 
-__all__ = ["WaitTable"]
+__all__ = ["Agenda", "WaitTable"]
 
 _Told = Callable[[AgentProcess], None]
+
+
+class Agenda(Protocol):
+    """What is due beside waits: it is asked for its earliest time, and rung when that has come."""
+
+    earliest: float | None
+
+    def ring(self, now: float) -> None:
+        """Do what is due."""
+        ...
 
 
 class WaitTable:
@@ -44,6 +55,7 @@ class WaitTable:
         self._tick = count()
         self._live_due = 0
         self.timer_changed = anyio.Event()
+        self.agenda: Agenda | None = None
 
     def enter(self, call: OpenCall) -> None:
         """Enter a call under each of its waits."""
@@ -132,6 +144,8 @@ class WaitTable:
             _, _, process = heapq.heappop(self._deadlines)
             if not process.ended:
                 self._past_deadline(process)
+        if self.agenda is not None and self.agenda.earliest is not None and self.agenda.earliest <= now:
+            self.agenda.ring(now)
 
     def next_due(self) -> float | None:
         """Return the earliest due time, None when no call has one."""
@@ -140,6 +154,8 @@ class WaitTable:
         while self._deadlines and self._deadlines[0][2].ended:
             heapq.heappop(self._deadlines)
         heads = [heap[0][0] for heap in (self._due, self._deadlines) if heap]
+        if self.agenda is not None and self.agenda.earliest is not None:
+            heads.append(self.agenda.earliest)
         return min(heads, default=None)
 
     async def run(self, clock: Clock) -> None:

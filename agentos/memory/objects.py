@@ -88,6 +88,8 @@ class ObjectTable:
                 type_name="list",
                 size=len(encode(element)),
             )
+        if not record.value:
+            raise _erased(where)
         if record.type not in ("list", "json"):
             raise Invalid("state", f"`{'/'.join(where)}` is a {record.type}, not a list", hint="put a list first", field="name")
         packed = self._store.objects.append(record.value, element)
@@ -122,6 +124,8 @@ class ObjectTable:
         if record is None or not record.live:
             shown = "/".join(where) + (f" version {version}" if version is not None else "")
             raise Unavailable("missing", f"there is no object `{shown}`", hint="see `obj.list`", resource="/".join(where))
+        if not record.value:
+            raise _erased(where)
         return self._store.objects.unpack(record.value), record.labels
 
     def list(self, namespace: str, wanted: dict[str, str], *, limit: int, cursor: str | None) -> dict[str, Any]:
@@ -160,6 +164,15 @@ class ObjectTable:
         record.live = 0
         permit.changes.append(Change(record, replaced))
 
+    def forget(self, namespace: str) -> None:
+        """Drop what is cached of a namespace: its names were changed by a restore."""
+        for where in [where for where in self._cache if where[0] == namespace]:
+            del self._cache[where]
+
+    def clear(self) -> None:
+        """Drop all that is cached: content was erased."""
+        self._cache.clear()
+
     def _find(self, where: Where) -> NameRecord | None:
         record = self._cache.get(where)
         if record is not None:
@@ -181,6 +194,11 @@ class ObjectTable:
         self._cache[where] = record
         if len(self._cache) > _CACHED:
             self._cache.popitem(last=False)
+
+
+def _erased(where: Where) -> Unavailable:
+    name = "/".join(where)
+    return Unavailable("missing", f"object `{name}` was erased", hint="put it again", resource=name)
 
 
 def _check_name(where: Where) -> None:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from agentos.abi.codec import decode
-from agentos.abi.records import ProcessRecord, Row
+from agentos.abi.records import ProcessRecord, Row, StateRecord
 from agentos.errors import Invalid, KernelPanic
+from agentos.kernel.difference import CODE_CHANGED, DIVERGED
 from agentos.kernel.process import AgentProcess
 from agentos.kernel.tape import Tape
-from agentos.programs.registry import Programs
+from agentos.programs.options import BrokerSide
+from agentos.programs.registry import Programs, fingerprint, is_other_code
 from agentos.programs.script import run_script
 from agentos.programs.sys import Sys
 
 if TYPE_CHECKING:
+    from agentos.abi.image import AgentImage
     from agentos.broker.broker import Broker
-    from agentos.store import Store
 
-__all__ = ["ProgramRunner", "load_tape"]
+__all__ = ["History", "ProgramRunner", "body_of", "load_tape"]
+
+_Record = TypeVar("_Record", bound=StateRecord)
 
 
 class ProgramRunner:
@@ -30,9 +34,13 @@ class ProgramRunner:
 
     def can_run(self, process: AgentProcess) -> bool:
         """Say whether this kernel has the program of the process."""
-        if process.record.program == "python":
-            return self.programs.get(process.image.body.name) is not None
-        return process.record.program in _KINDS
+        return self.has_program(process.image)
+
+    def has_program(self, image: AgentImage) -> bool:
+        """Say whether this kernel has the program that processes of an image run."""
+        if image.body.kind == "python":
+            return self.programs.get(image.body.name) is not None
+        return image.body.kind in _KINDS
 
     async def run(self, process: AgentProcess) -> Any:
         """Run the process's program from its save point and return its exit value.
@@ -40,63 +48,110 @@ class ProgramRunner:
         Raises:
             Invalid: `invalid.state`, the program did not repeat itself, or is of a kind that this kernel does not run.
         """
-        body = _KINDS.get(process.record.program)
-        if body is None:
-            raise Invalid(
-                "state", f"this kernel runs no `{process.record.program}` programs", hint="use python, script or host"
-            )
-        process.tape = None if process.fresh else load_tape(self._broker.core.store, process)
-        process.fresh = False
-        record = process.record
-        state = self._broker.core.store.objects.unpack(record.save_state) if record.save_state else None
-        value = await body(self, Sys(self._broker, process, state), process)
+        body = body_of(process.record.program)
+        record, store = process.record, self._broker.core.store
+        tape = Tape() if process.fresh else load_tape(store, process)
+        process.tape, process.fresh = tape if len(tape) else None, False
+        code = self.code_of(process)
+        tape.code_changed = is_other_code(record.code, code)
+        record.code = code or record.code  # written down with the next change of the record
+        state = store.objects.unpack(record.save_state) if record.save_state else None
+        side = BrokerSide(self._broker, tape.dues)
+        try:
+            return await self._finish(body, Sys(side, process, state), process)
+        finally:
+            process.queries.clear()  # they hold on to what the program has in memory
+
+    async def _finish(self, body: _Body, sys: Sys, process: AgentProcess) -> Any:
+        """Run a program to its end and look whether it did all that it has to."""
+        value = await body(self.programs, sys, process)
+        sys.finish()
         unmade = process.tape.unmade() if process.tape is not None else ""
         if unmade:
-            raise Invalid("state", unmade, hint="a durable program must make the same calls when it runs again")
+            changed = process.tape is not None and process.tape.code_changed
+            raise Invalid("state", unmade, hint=CODE_CHANGED if changed else DIVERGED)
         return value
 
-    async def _python(self, sys: Sys, process: AgentProcess) -> Any:
-        function = self.programs.find(process.image.body.name)
-        return await function(sys, **sys.args)
-
-    async def _script(self, sys: Sys, process: AgentProcess) -> Any:
-        return await run_script(sys, process.image.body.steps)
-
-
-_KINDS: dict[str, Callable[[ProgramRunner, Sys, AgentProcess], Awaitable[Any]]] = {
-    "python": ProgramRunner._python,  # noqa: SLF001 - the table of this class's own kinds
-    "script": ProgramRunner._script,  # noqa: SLF001
-}
+    def code_of(self, process: AgentProcess) -> str:
+        """Return the fingerprint of the process's program, "" where it has none of its own or this kernel has not got it."""
+        name = process.image.body.name
+        function = self.programs.get(name) if process.record.program == "python" else None
+        return fingerprint(name, function) if function is not None else ""
 
 
-def load_tape(store: Store, process: AgentProcess) -> Tape | None:
-    """Read what the process's program did since its save point; None when that is nothing.
+async def _python(programs: Programs, sys: Sys, process: AgentProcess) -> Any:
+    function = programs.find(process.image.body.name)
+    return await function(sys, **sys.args)
 
-    A fork that has not saved yet continues its parent's tape as it was at the fork, where the fork itself returned 0.
+
+async def _script(programs: Programs, sys: Sys, process: AgentProcess) -> Any:
+    return await run_script(sys, process.image.body.steps)
+
+
+class History(Protocol):
+    """What a tape is read from: the store, or who asks it on behalf of another thread."""
+
+    def tape(self, pid: int, after_seq: int, limit: int, upto: int | None = None) -> list[Row]:
+        """Return at most `limit` rows of a process in order."""
+        ...
+
+    def get(self, record: type[_Record], *key: Any, at: int | None = None) -> _Record | None:
+        """Return a record as it was right after row `at`."""
+        ...
+
+
+_Body = Callable[[Programs, Sys, AgentProcess], Awaitable[Any]]
+_KINDS: dict[str, _Body] = {"python": _python, "script": _script}
+
+
+def body_of(kind: str) -> _Body:
+    """Return what runs programs of a kind.
+
+    Raises:
+        Invalid: `invalid.state`, nothing does.
     """
-    record = process.record
+    body = _KINDS.get(kind)
+    if body is None:
+        raise Invalid("state", f"this kernel runs no `{kind}` programs", hint="use python, script or host")
+    return body
+
+
+def load_tape(store: History, process: AgentProcess, until: int | None = None) -> Tape:
+    """Read what the process's program did since its save point, and not after row `until`.
+
+    A process that was forked or restored and has not saved since continues what another (or itself) had done before row `fork_seq`; where
+    that row is the fork itself, it returned 0.
+    """
+    spans: list[tuple[int, int, int | None, int]] = []
+    record: ProcessRecord = process.record
+    upto: int | None = None
+    heir = 0
+    while True:
+        spans.append((record.pid, record.save_seq, upto, heir))
+        if not record.fork_pid:
+            break
+        upto, heir = record.fork_seq - 1, record.pid
+        before = store.get(ProcessRecord, record.fork_pid, at=upto)
+        if before is None:
+            raise KernelPanic(f"process {heir} goes on from process {record.fork_pid}, which the store does not have")
+        record = before
     tape = Tape()
-    if record.fork_pid:
-        _read_forked(store, record, tape)
-    tape.read(store, process.pid, record.save_seq)
-    return tape if len(tape) else None
+    tape.ids = process.ids or {}
+    for pid, after, last, child in reversed(spans):
+        tape.read(store, pid, after, until if last is None else last)
+        if last is not None:
+            tape.drop_open()
+            _add_fork(store, tape, pid, last, child)
+    return tape
 
 
-def _read_forked(store: Store, record: ProcessRecord, tape: Tape) -> None:
-    parent = store.get(ProcessRecord, record.fork_pid, at=record.fork_seq - 1)
-    if parent is None:
-        raise KernelPanic(f"process {record.pid} was forked from process {record.fork_pid}, which the store does not have")
-    if parent.fork_pid:
-        _read_forked(store, parent, tape)
-    tape.read(store, parent.pid, parent.save_seq, record.fork_seq - 1)
-    tape.drop_open()
-    fork = store.tape(parent.pid, record.fork_seq - 1, 1)
-    if fork and fork[0].seq == record.fork_seq:
-        tape.add(_returning_zero(fork[0]))
+def _add_fork(store: History, tape: Tape, pid: int, last: int, child: int) -> None:
+    """Enter the fork that made `child`, if it is what `pid` did next."""
+    found = store.tape(pid, last, 1, last + 1)
+    if found and found[0].op == "proc.fork" and found[0].outcome == "done" and decode(found[0].result) == child:
+        tape.add(_returning_zero(found[0]))
 
 
 def _returning_zero(row: Row) -> Row:
-    assert row.op == "proc.fork"
-    assert decode(row.result) != 0
     row.result = b"\x00"  # the encoding of 0: what fork returns in the child
     return row

@@ -3,19 +3,27 @@
     await sys("fs.read", path="/a")     one syscall; `await sys.fs.read("/a")` is the same
     await sys.gather(call, call, ...)   calls or async functions in parallel
     await sys.save(state)               a save point: after a crash the program starts again from its top with `sys.state`
+    sys.options(timeout_s=5, retries=2) the same surface, for calls with a time of their own
 
 Every call has a number: 1, 2, 3 in the order it is issued, and 4.2.1 for the first call of the second branch of a gather that is
 itself number 4. The number depends only on what the program did before, so a program that runs again makes the same calls under the same
 numbers and gets their journaled results. That is why two calls may be open at once only inside gather.
+
+`sys` makes its calls through a `Side`: the broker, or a tape alone when a past run is only looked at.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import ContextVar
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import PurePath
+from random import Random
+from sys import _getframe
+from types import FrameType
+from typing import Any, Protocol
+from uuid import UUID
 
 import anyio
 
@@ -23,35 +31,126 @@ from agentos.abi.codec import decode
 from agentos.abi.limits import CALLS_IN_FLIGHT_MAX, GATHER_WIDTH_MAX
 from agentos.errors import Invalid
 from agentos.kernel.process import AgentProcess, ProcessEnded
+from agentos.programs.options import NO_TERMS, Terms, persist, terms
 
-if TYPE_CHECKING:
-    from agentos.broker.broker import Broker
-
-__all__ = ["Sys"]
+__all__ = ["Side", "Sys"]
 
 _branch: ContextVar[Branch] = ContextVar("agentos_branch")
+
+
+class Side(Protocol):
+    """What stands behind `sys`.
+
+    Attributes:
+        identity: Name of the store, of which there is no second one.
+    """
+
+    identity: str
+
+    def named(
+        self, process: AgentProcess, op: str, positional: tuple[Any, ...], args: dict[str, Any], number: str
+    ) -> dict[str, Any]:
+        """Return the arguments of call `number` by name."""
+        ...
+
+    def may_repeat(self, op: str) -> bool:
+        """Say whether it does no harm to make a call of that op twice."""
+        ...
+
+    def call(
+        self, process: AgentProcess, op: str, args: dict[str, Any], *, number: str, timeout_s: float | None = None
+    ) -> Awaitable[Any]:
+        """Make one call, when awaited."""
+        ...
+
+    def rest(self, process: AgentProcess) -> None:
+        """One line of control of the program has no code to run any more, or for now."""
+        ...
+
+    def go_on(self, process: AgentProcess) -> None:
+        """One line of control more runs code."""
+        ...
 
 
 class Branch:
     """One line of control of a program: the program itself, or one branch of a gather."""
 
-    __slots__ = ("busy", "count", "prefix")
+    __slots__ = ("busy", "count", "drawn", "prefix")
 
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix
         self.count = 0
         self.busy = ""
+        self.drawn = ("", 0)
+
+
+class Call:
+    """One call that was written down and not made yet: awaiting it makes it. One that nobody awaits is told at the next call."""
+
+    __slots__ = ("args", "is_made", "is_taken", "op", "place", "positional", "sys", "terms")
+
+    def __init__(
+        self, sys: Sys, op: str, positional: tuple[Any, ...], args: dict[str, Any], at: Terms, frame: FrameType
+    ) -> None:
+        self.sys = sys
+        self.op = op
+        self.positional = positional
+        self.args = args
+        self.terms = at
+        self.place = (frame.f_code, frame.f_lineno)
+        self.is_taken = self.is_made = False
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        """Make the call.
+
+        Raises:
+            Invalid: `invalid.state`, it was awaited before.
+        """
+        if self.is_made:
+            raise Invalid(
+                "state", f"`{self.op}` {self.told()} was awaited before", hint="keep its value, or write the call again"
+            )
+        self.is_taken = self.is_made = True
+        return self.sys._make(self).__await__()
+
+    def __del__(self) -> None:
+        """Remember a call that was never made."""
+        if not self.is_taken:
+            self.sys._forget(self)  # noqa: SLF001 - the two are one
+
+    def __wire__(self) -> Any:
+        """Refuse to be stored: somebody wants the value, and did not wait for it.
+
+        Raises:
+            Invalid: `invalid.state`.
+        """
+        self.is_taken = True
+        raise self.not_awaited()
+
+    def not_awaited(self) -> Invalid:
+        """Return the error of a call that was never made."""
+        return Invalid(
+            "state",
+            f"`{self.op}` {self.told()} was written without `await`, so it was not made",
+            hint=f"write `await sys.{self.op}(...)`, or give it to sys.gather",
+        )
+
+    def told(self) -> str:
+        """Return where the program makes it: file, line and function."""
+        code, line = self.place
+        return f"at {PurePath(code.co_filename).name}:{line}, in {code.co_name}"
 
 
 class Sys:
     """The syscalls of one running program, and what it was started with."""
 
-    __slots__ = ("_broker", "_process", "_room", "state")
+    __slots__ = ("_forgotten", "_process", "_room", "_side", "state")
 
-    def __init__(self, broker: Broker, process: AgentProcess, state: Any) -> None:
-        self._broker = broker
+    def __init__(self, side: Side, process: AgentProcess, state: Any) -> None:
+        self._side = side
         self._process = process
         self._room = anyio.Semaphore(CALLS_IN_FLIGHT_MAX)
+        self._forgotten: Invalid | None = None
         self.state = state
         _branch.set(Branch(""))
 
@@ -72,50 +171,104 @@ class Sys:
         return decode(args) if args else {}
 
     def expose(self, name: str, value: Any) -> None:
-        """Let others see a value with `Process.query(name)` while the program runs: a value, or a function that returns one."""
+        """Let others see a value with `Process.query(name)`: a value, or a function that returns one. A parked program runs to answer."""
         self._process.queries[name] = value
 
-    async def __call__(self, op: str, /, *positional: Any, **args: Any) -> Any:
-        """Make one syscall and return its value.
+    def __call__(self, op: str, /, *positional: Any, **args: Any) -> Call:
+        """Return one syscall: awaiting it makes it and returns its value.
 
         Raises:
-            AgentOSError: it was denied, failed or is invalid.
+            AgentOSError: (when awaited) it was denied, failed or is invalid.
         """
-        branch = _branch.get()
+        return Call(self, op, positional, args, NO_TERMS, _getframe(1))
+
+    def options(self, *, timeout_s: float | None = None, retries: int = 0, backoff_s: float = 1.0) -> Options:
+        """Return the same surface for calls with a time of their own: ``await sys.options(timeout_s=30, retries=3).bank.transfer(...)``.
+
+        Args:
+            timeout_s: Seconds, waiting for people included, after which an attempt ends with `unavailable.timeout`. When that is, is
+                written down with the first run of the call and stays so after a crash.
+            retries: How often an `Unavailable` that cannot have happened, or of an op that is harmless to repeat, is tried again. Each
+                attempt is a call of its own.
+            backoff_s: Seconds before the first retry, twice as many before each further one; they are durable, like any sleep.
+
+        Raises:
+            Invalid: `invalid.argument`, one of them is out of range.
+        """
+        return Options(self, terms(timeout_s, retries, backoff_s))
+
+    def now(self) -> Call:
+        """Return seconds since the epoch, UTC, when awaited: ``clock.now``, recorded."""
+        return Call(self, "clock.now", (), {}, NO_TERMS, _getframe(1))
+
+    def random(self) -> Random:
+        """Return random numbers that are the same when the program runs again: no call, nothing is recorded.
+
+        They depend on the store, the process and the number of calls that it has made. Not for secrets: who knows those, knows them. A
+        process that was restored to an earlier point draws the same numbers again.
+        """
+        branch, process = _branch.get(), self._process
+        top = process.next_number
+        number = f"{branch.prefix}.{branch.count}" if branch.prefix else str(top)
+        branch.drawn = (number, branch.drawn[1] + 1 if branch.drawn[0] == number else 0)
+        following = f"{branch.prefix}.{branch.count + 1}" if branch.prefix else str(top + 1)
+        author = process.tape.author(following, top) if process.tape is not None else 0
+        return Random(f"{self._side.identity}.{author or process.pid}.{number}.{branch.drawn[1]}")  # noqa: S311 - it says so
+
+    def uuid(self) -> UUID:
+        """Return a random (version 4) UUID, made with `random`."""
+        return UUID(int=self.random().getrandbits(128), version=4)
+
+    # --- calls --------------------------------------------------------------------------------------------------------------
+
+    def _make(self, call: Call) -> Coroutine[Any, Any, Any]:
+        if call.terms is NO_TERMS:
+            return self._attempt(call)
+        return persist(self._side, call.op, call.terms, partial(self._attempt, call), self._sleep)
+
+    async def _sleep(self, seconds: float) -> None:
+        await Call(self, "clock.sleep", (), {"seconds": seconds}, NO_TERMS, _getframe(1))
+
+    async def _attempt(self, call: Call) -> Any:
+        branch, process, op = _branch.get(), self._process, call.op
+        if self._forgotten is not None:
+            self._look_for_forgotten()
         if branch.busy:
             raise Invalid(
                 "state", f"`{op}` was called while `{branch.busy}` is open", hint="run calls in parallel with sys.gather"
             )
         number = self._number(branch)
-        if positional:
-            args = self._broker.core.ops.find(op).named(positional, args)
+        args = self._side.named(process, op, call.positional, call.args, number) if call.positional else call.args
         branch.busy = op
+        has_room = False
         try:
             if branch.prefix:
                 await self._find_room()
-                try:
-                    return await self._broker.call(self._process, op, args, number=number)
-                finally:
-                    self._room.release()
-            return await self._broker.call(self._process, op, args, number=number)
+                has_room = True
+            if process.tape is not None:
+                process.tape.place = call.told()
+            value = await self._side.call(process, op, args, number=number, timeout_s=call.terms.timeout_s)
+            if op == "proc.save":
+                self.state = args.get("state")
+            return value
         finally:
             branch.busy = ""
+            if has_room:
+                self._room.release()
 
     async def _find_room(self) -> None:
         """Wait until fewer than CALLS_IN_FLIGHT_MAX calls are open; a branch that waits for this runs no code, as if its call waited."""
         try:
             self._room.acquire_nowait()
         except anyio.WouldBlock:
-            process, core = self._process, self._broker.core
+            process = self._process
             process.waiting += 1
-            core.scheduler.suspend(process)
-            self._broker.door.look_whether_waiting(process)
+            self._side.rest(process)
             try:
                 await self._room.acquire()
             finally:
                 process.waiting -= 1
-                core.scheduler.resume(process)
-                core.scheduler.wakes(process)
+                self._side.go_on(process)
 
     def _number(self, branch: Branch) -> str:
         if branch.prefix:
@@ -124,14 +277,39 @@ class Sys:
         self._process.next_number += 1
         return str(self._process.next_number)
 
-    async def save(self, state: Any = None) -> None:
-        """Make a save point: after a crash the program starts from its top with this as `sys.state`.
+    def _forget(self, call: Call) -> None:
+        """Note that a call was dropped without being made; one of a program that is being unwound was not forgotten."""
+        process = self._process
+        if self._forgotten is None and not (process.unwinding or process.ended):
+            self._forgotten = call.not_awaited()
+
+    def _look_for_forgotten(self) -> None:
+        """Raise the error of a call that was never awaited, once.
+
+        Raises:
+            Invalid: `invalid.state`.
+        """
+        forgotten, self._forgotten = self._forgotten, None
+        if forgotten is not None:
+            raise forgotten
+
+    def finish(self) -> None:
+        """Look, once the program has returned, whether it did all that it wrote down.
+
+        Raises:
+            Invalid: `invalid.state`, a call was never awaited.
+        """
+        self._look_for_forgotten()
+
+    def save(self, state: Any = None) -> Call:
+        """Make a save point, when awaited: after a crash the program starts from its top with this as `sys.state`.
 
         Raises:
             Invalid: `invalid.state` inside gather.
         """
-        await self("proc.save", state=state)
-        self.state = state
+        return Call(self, "proc.save", (), {"state": state}, NO_TERMS, _getframe(1))
+
+    # --- gather -------------------------------------------------------------------------------------------------------------
 
     async def gather(self, *calls: Any) -> list[Any]:
         """Run calls (``sys.fs.read(...)``) or async functions in parallel and return their values in order.
@@ -140,6 +318,10 @@ class Sys:
         """
         if len(calls) == 1 and isinstance(calls[0], list | tuple):
             calls = tuple(calls[0])
+        for call in calls:
+            if isinstance(call, Call):
+                call.is_taken = True
+        self._look_for_forgotten()
         if len(calls) > GATHER_WIDTH_MAX:
             raise Invalid("argument", f"gather of {len(calls)} branches, {GATHER_WIDTH_MAX} at most", hint="work in portions")
         if not calls:
@@ -156,11 +338,11 @@ class Sys:
             branch.busy = ""
 
     async def _run_branches(self, number: str, calls: tuple[Any, ...]) -> list[tuple[Any, BaseException | None]]:
-        process, scheduler = self._process, self._broker.core.scheduler
+        process, side = self._process, self._side
         outcomes: list[tuple[Any, BaseException | None]] = [(None, None)] * len(calls)
         process.branches += len(calls) - 1
         for _ in range(len(calls) - 1):
-            scheduler.resume(process)
+            side.go_on(process)
         finished = 0
 
         async def run(index: int, call: Any) -> None:
@@ -174,8 +356,7 @@ class Sys:
                 finished += 1
                 if finished < len(calls):
                     process.branches -= 1
-                    scheduler.suspend(process)
-                    self._broker.door.look_whether_waiting(process)
+                    side.rest(process)
 
         async with anyio.create_task_group() as tasks:
             for index, call in enumerate(calls):
@@ -189,12 +370,32 @@ class Sys:
         return _Family(self, family)
 
 
+class Options:
+    """The surface of `sys` for calls with a time of their own; made by `Sys.options`."""
+
+    __slots__ = ("_sys", "_terms")
+
+    def __init__(self, sys: Sys, at: Terms) -> None:
+        self._sys = sys
+        self._terms = at
+
+    def __call__(self, op: str, /, *positional: Any, **args: Any) -> Call:
+        """As `Sys.__call__`."""
+        return Call(self._sys, op, positional, args, self._terms, _getframe(1))
+
+    def __getattr__(self, family: str) -> _Family:
+        """Return the ops of a device."""
+        if family.startswith("_"):
+            raise AttributeError(family)
+        return _Family(self, family)
+
+
 class _Family:
     """``sys.fs``: its attributes are the ops of one device."""
 
     __slots__ = ("_name", "_sys")
 
-    def __init__(self, sys: Sys, name: str) -> None:
+    def __init__(self, sys: Sys | Options, name: str) -> None:
         self._sys = sys
         self._name = name
 

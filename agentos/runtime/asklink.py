@@ -30,8 +30,10 @@ import msgspec
 
 from agentos.abi.codec import encode
 from agentos.abi.limits import IDENTIFIER_CHARS_MAX
+from agentos.abi.place import Place
 from agentos.errors import Invalid
 from agentos.kernel.ask import Ask
+from agentos.runtime.places import beside
 
 __all__ = ["LINK_S_MAX", "Keys", "Token", "base_of", "form_mark", "is_form_of", "link_of", "read_token", "url_of"]
 
@@ -59,11 +61,11 @@ class Keys:
     """The keys of a store: `link` seals links and forms, `notice` signs notifications.
 
     Args:
-        store: The store's file; None keeps the keys in memory, as a store does that is in memory.
+        store: Where the store is; None keeps the keys in memory, as a store does that is in memory.
     """
 
-    def __init__(self, store: Path | None) -> None:
-        self._store = store.resolve() if store is not None else None
+    def __init__(self, store: Place | None) -> None:
+        self._store = beside(store) if store is not None else None
         self._kept: dict[str, bytes] = {}
 
     def path(self, name: str) -> Path | None:
@@ -109,6 +111,7 @@ def _read(path: Path) -> bytes:
 
 def _make(path: Path) -> bytes:
     """Make a key whole or not at all; whoever comes second takes what the first made."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     fd, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with open(fd, "wb") as file:

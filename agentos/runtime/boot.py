@@ -9,7 +9,7 @@ from their journal when the store is opened again; nothing dies.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from anyio.abc import TaskGroup
 
-from agentos.abi.limits import GRACE_S, THREADS_MAX
+from agentos.abi.limits import GRACE_S, LEASE_TTL_S, LEASE_TTL_S_MAX, LEASE_TTL_S_MIN, THREADS_MAX
 from agentos.abi.ops import builtin
+from agentos.abi.place import Dsn, place_of
 from agentos.abi.protocols import Clock
-from agentos.abi.records import Change
 from agentos.broker.broker import Broker
 from agentos.errors import Invalid
 from agentos.kernel import ops as kernel_ops
@@ -28,6 +28,7 @@ from agentos.kernel import recovery
 from agentos.kernel.answer import catch_up
 from agentos.kernel.core import Core
 from agentos.kernel.people import People
+from agentos.kernel.poison import resume_all, resume_suspects
 from agentos.kernel.run import install
 from agentos.kernel.secret import Given, Vault
 from agentos.kernel.slots import Slots
@@ -37,10 +38,11 @@ from agentos.programs.registry import Program, Programs
 from agentos.programs.runner import ProgramRunner
 from agentos.runtime.clock import SystemClock
 from agentos.runtime.decision import DryRuns
+from agentos.runtime.images import register_syscall
 from agentos.runtime.kernel import Kernel
 from agentos.runtime.places import default_store, label_places, refuse_inside, virtual_mounts
 from agentos.runtime.policies import admin_policies, as_policies
-from agentos.store import Store, open_store
+from agentos.store import Store, freed, open_store
 
 if TYPE_CHECKING:
     from agentos.devices.app import Device
@@ -54,7 +56,8 @@ class Open:
     """The async context manager that `agentos.open` returns.
 
     Args:
-        store: Path of the store's file, or ``":memory:"``; None is the workspace's own file in the user's state folder.
+        store: Path of the store's file, ``":memory:"``, or the address of a PostgreSQL database (``postgresql://...``); None is the
+            workspace's own file in the user's state folder.
         workspace: Folder that processes see as `/`.
         mounts: Name -> folder, or (folder, "ro"), seen under ``/mnt/NAME``.
         devices: Name -> device.
@@ -72,6 +75,8 @@ class Open:
         seed: Kept for randomness that the kernel hands out; this version hands none out, ids are counted.
         grace_s: Seconds that running effects get when the block is left.
         control: Whether other programs of the user can reach this kernel through its control socket.
+        standby: While another kernel has the store, wait until it is gone, instead of raising `invalid.store` (held).
+        lease_ttl_s: Seconds after which another kernel may take a PostgreSQL store from one that is not heard of any more.
 
     Raises:
         Invalid: `invalid.argument`, a parameter; on entering: `invalid.store`, `invalid.policy`, `invalid.op`.
@@ -79,7 +84,7 @@ class Open:
 
     def __init__(  # noqa: PLR0913 - the frozen API
         self,
-        store: str | Path | None = None,
+        store: str | Path | Dsn | None = None,
         *,
         workspace: str | Path = ".",
         mounts: Mapping[str, Any] | None = None,
@@ -96,13 +101,22 @@ class Open:
         seed: int | None = None,
         grace_s: float = GRACE_S,
         control: bool = True,
+        standby: bool = False,
+        lease_ttl_s: float = LEASE_TTL_S,
     ) -> None:
         if mode not in MODES:
             raise Invalid("argument", f"there is no mode `{mode}`", hint=f"use {', '.join(MODES)}", field="mode")
         if models:
             raise Invalid("argument", "this version has no model device", hint="leave models= out", field="models")
         self._mounts = virtual_mounts(workspace, mounts or {})
-        self._where = store if store is not None else default_store(Path(workspace))
+        if not LEASE_TTL_S_MIN <= lease_ttl_s <= LEASE_TTL_S_MAX:
+            hint = f"{LEASE_TTL_S_MIN} to {LEASE_TTL_S_MAX} seconds"
+            raise Invalid("argument", f"a lease cannot last {lease_ttl_s} seconds", hint=hint, field="lease_ttl_s")
+        self._where = (
+            ":memory:" if str(store) == ":memory:" else place_of(default_store(Path(workspace)) if store is None else store)
+        )
+        self._standby = standby
+        self._lease_ttl_s = lease_ttl_s
         self._devices = dict(devices or {})
         self._programs = tuple(programs)
         self._policies = [*admin_policies(os.environ), *as_policies(policy)]
@@ -114,14 +128,16 @@ class Open:
         self._clock = clock or SystemClock()
         self._grace_s = grace_s
         self._control = control
+        self.owns: Callable[[int], bool] = lambda schedule: True  # which schedules this kernel starts the runs of
+        self.started: Callable[[int], None] = lambda pid: None  # is told of the processes that schedules start
         self._closers: list[Callable[[], None]] = []
         self._tasks: TaskGroup
 
     async def __aenter__(self) -> Kernel:
         """Open the store, bring every living process back, and start."""
-        if str(self._where) != ":memory:":
-            refuse_inside(Path(self._where), self._mounts)
-        store = open_store(self._where, durability=self._durability, clock=self._clock)
+        if not isinstance(self._where, str):
+            refuse_inside(self._where, self._mounts)
+        store = await self._opened()
         self._closers.append(store.close)
         try:
             self._kernel = self._boot(store)
@@ -141,6 +157,19 @@ class Open:
             raise
         return self._kernel
 
+    async def _opened(self) -> Store:
+        """Open the store; a standby kernel waits for it.
+
+        Cancellation: safe; what was opened meanwhile is closed by `Store`'s own failure path, or never was.
+        """
+        while True:
+            try:
+                return open_store(self._where, durability=self._durability, clock=self._clock, lease_ttl_s=self._lease_ttl_s)
+            except Invalid as error:
+                if not self._standby or isinstance(self._where, str) or error.reason != "held":
+                    raise
+            await freed(self._where)
+
     def _boot(self, store: Store) -> Kernel:
         from agentos.devices.fs import FileSystem  # noqa: PLC0415 - only a kernel that runs needs the device
 
@@ -159,29 +188,46 @@ class Open:
         core.place = label_places(self._mounts)
         core.has_other_names = any(core.place(prefix) != prefix for prefix in self._mounts)
         objects = ObjectTable(store, self._clock.now)
+        core.forget_names = objects.forget
         broker = Broker(
             core, [*kernel_ops.syscalls(core), *memory_ops.syscalls(objects, table), *files.syscalls(), *mounted], objects
         )
+        broker.door.overlaid = {syscall.op.name: syscall for syscall in files.overlay(core.overlays)}
+        broker.door.serve(register_syscall(core, broker))
         programs = Programs(self._programs)
         core.runner, core.checker = ProgramRunner(broker, programs), DryRuns(broker)
-        self._orphans = recovery.load(core, resume=self._resume)
-        return Kernel(core, broker, programs)
+        core.schedules.owns, core.schedules.started = self.owns, self.started
+        self._recovered = recovery.load(core, resume=self._resume)
+        kernel = Kernel(core, broker, programs)
+        kernel.looking = files.looking
+        return kernel
 
     async def _start(self, store: Store) -> None:
         kernel, tasks = self._kernel, self._tasks
         core = kernel.core
         core.note(0, "boot", {"epoch": store.epoch})
         tasks.start_soon(store.journal.run)
+        tasks.start_soon(store.keep_lease)
         tasks.start_soon(core.scheduler.run, tasks)
         tasks.start_soon(core.waits.run, self._clock)
-        _withdraw_host_asks(core)
+        tasks.start_soon(kernel.keep_tidy)
+        recovery.end_host_waits(core)
         catch_up(core)
-        for process, intent in self._orphans:
+        suspects = resume_all(core, self._recovered.ready)
+        if suspects:
+            tasks.start_soon(resume_suspects, core, suspects)
+        for process, intent in self._recovered.orphans:
             tasks.start_soon(kernel.broker.settle_orphan, process, intent)
+        if self._resume:
+            core.schedules.start()
         if self._control and store.path is not None:
             from agentos.runtime.control import serve  # noqa: PLC0415 - needs the kernel's whole API
 
             await tasks.start(serve, kernel, store.path)
+        if self._control and isinstance(store.path, Dsn):
+            from agentos.runtime.inbox import serve_inbox  # noqa: PLC0415 - only a store on a server has one
+
+            tasks.start_soon(serve_inbox, kernel, store.path)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -217,6 +263,10 @@ class Open:
 
 
 def _only(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the one error of a group; a store that failed, and of which several tasks said so, failed once."""
+    failed, other = group.split(lambda error: isinstance(error, Invalid) and error.code == "invalid.store")
+    if failed is not None and other is None:
+        group = BaseExceptionGroup(group.message, [next(_leaves(group))])
     while isinstance(group, BaseExceptionGroup) and len(group.exceptions) == 1:
         inner = group.exceptions[0]
         if not isinstance(inner, BaseExceptionGroup):
@@ -225,11 +275,9 @@ def _only(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return group
 
 
-def _withdraw_host_asks(core: Core) -> None:
-    """Withdraw the approvals of host calls without a key: after a crash nobody can come back for them."""
-    for record in core.asks:
-        process = core.processes.get(record.pid)
-        if process is not None and record.number.startswith("h") and record.kind != "unknown_outcome":
-            changes: list[Change] = []
-            core.asks.close(record, "withdrawn", changes)
-            core.note(record.pid, "withdrawn", {"call": record.number}, changes, ask=record.ask)
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from anyio.abc import TaskGroup
 
+from agentos.abi.place import Dsn, Place, place_of
 from agentos.errors import Invalid
-from agentos.runtime.forward import image_sent, policy_sent
+from agentos.runtime.forward import forwarded, image_sent, policy_sent
 from agentos.runtime.link import Link, NoKernel
 from agentos.runtime.places import control_path, default_store
 
@@ -31,14 +32,14 @@ if TYPE_CHECKING:
 __all__ = ["Connect", "RemoteKernel", "RemoteProcess", "connect"]
 
 
-def connect(store: str | Path | None = None, *, workspace: str | Path = ".") -> Connect:
+def connect(store: str | Path | Dsn | None = None, *, workspace: str | Path = ".") -> Connect:
     """Return an async context manager that gives the API of whoever holds the store.
 
     While a kernel holds it: a `RemoteKernel`, over that kernel's control socket. Otherwise a read-only `StoreView`, in which only
     `answer` changes something: the answer is kept for the next kernel.
 
     Args:
-        store: Path of the store; None is the default store of `workspace`.
+        store: Path of the store, or the address of its database; None is the default store of `workspace`.
         workspace: As in `agentos.open`.
 
     Raises:
@@ -46,14 +47,13 @@ def connect(store: str | Path | None = None, *, workspace: str | Path = ".") -> 
             socket is another user's or speaks another version.
         Unavailable: on entering: the kernel does not answer.
     """
-    where = default_store(Path(workspace)) if store is None else Path(store).expanduser()
-    return Connect(where.absolute())
+    return Connect(place_of(default_store(Path(workspace)) if store is None else store))
 
 
 class Connect:
     """The async context manager that `connect` returns."""
 
-    def __init__(self, store: Path) -> None:
+    def __init__(self, store: Place) -> None:
         self._store = store
         self._link: Link | None = None
         self._view: StoreView | None = None
@@ -61,7 +61,7 @@ class Connect:
 
     async def __aenter__(self) -> RemoteKernel | StoreView:
         """Connect to the kernel, or open the store for reading."""
-        if not self._store.is_file():
+        if not isinstance(self._store, Dsn) and not self._store.is_file():
             raise Invalid(
                 "store",
                 f"there is no store at `{self._store}`",
@@ -245,6 +245,42 @@ class RemoteKernel:
         """As `Kernel.events`; the end of the kernel is `unavailable.cancelled`."""
         return self._link.stream("events", {"since": since})
 
+    # --- schedules ----------------------------------------------------------------------------------------------------------
+
+    schedule = forwarded("schedules.Schedules.schedule")
+    schedules = forwarded("schedules.Schedules.schedules")
+    unschedule = forwarded("schedules.Schedules.unschedule")
+    pause_schedule = forwarded("schedules.Schedules.pause_schedule")
+    resume_schedule = forwarded("schedules.Schedules.resume_schedule")
+
+    # --- upkeep -------------------------------------------------------------------------------------------------------------
+
+    backup = forwarded("upkeep.Upkeep.backup")
+    export = forwarded("upkeep.Upkeep.export")
+    inspect = forwarded("upkeep.Upkeep.inspect")
+    retain = forwarded("upkeep.Upkeep.retain")
+    retention = forwarded("upkeep.Upkeep.retention")
+    forget_retention = forwarded("upkeep.Upkeep.forget_retention")
+    archive = forwarded("upkeep.Upkeep.archive")
+    erase = forwarded("upkeep.Upkeep.erase")
+    tidy = forwarded("upkeep.Upkeep.tidy")
+
+    # --- files --------------------------------------------------------------------------------------------------------------
+
+    undo = forwarded("undoing.Undoing.undo")
+    merge = forwarded("undoing.Undoing.merge")
+    drop = forwarded("undoing.Undoing.drop")
+
+    # --- history ------------------------------------------------------------------------------------------------------------
+
+    checkpoints = forwarded("history.History.checkpoints")
+    drop_checkpoint = forwarded("history.History.drop_checkpoint")
+    restore = forwarded("history.History.restore")
+    fork = forwarded("history.History.fork", process=lambda link, pid: RemoteProcess(link, pid))  # noqa: PLW0108 - it is defined below
+    diff = forwarded("history.History.diff")
+    commit_image = forwarded("history.History.commit_image")
+    replay = forwarded("replays.Replays.replay")
+
 
 class RemoteProcess:
     """One process of a kernel in another process: the methods of `Process`.
@@ -291,10 +327,16 @@ class RemoteProcess:
         message: int = await self._link.request("process.send", {"value": value, "channel": channel}, pid=self.pid)
         return message
 
-    async def fork(self, *, grant: Iterable[str] = (), goal: Any = None) -> RemoteProcess:
+    async def fork(self, *, grant: Iterable[str] = (), goal: Any = None, speculative: bool = False) -> RemoteProcess:
         """As `Process.fork`."""
-        pid = await self._link.request("process.fork", {"grant": list(grant), "goal": goal}, pid=self.pid)
+        sent = {"grant": list(grant), "goal": goal, "speculative": speculative}
+        pid = await self._link.request("process.fork", sent, pid=self.pid)
         return RemoteProcess(self._link, pid)
+
+    async def checkpoint(self, note: str = "") -> str:
+        """As `Process.checkpoint`."""
+        checkpoint: str = await self._link.request("process.checkpoint", {"note": note}, pid=self.pid)
+        return checkpoint
 
     async def query(self, name: str) -> Any:
         """As `Process.query`."""

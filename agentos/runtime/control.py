@@ -27,6 +27,7 @@ from agentos.abi.limits import (
     CONTROL_REPLY_BYTES_MAX,
     CONTROL_REQUESTS_MAX,
 )
+from agentos.abi.place import Place
 from agentos.errors import AgentOSError, Invalid, KernelPanic, Unavailable
 from agentos.runtime import wire
 from agentos.runtime.kernel import Kernel
@@ -43,12 +44,12 @@ _FAREWELL_S = 1.0  # what a client that is turned away gets to read why
 _REFUSED_ACCEPT_PAUSE_S = 0.1
 
 
-async def serve(kernel: Kernel, store: Path, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+async def serve(kernel: Kernel, store: Place, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
     """Serve the control socket of a store until cancelled. The caller holds the store's lease: a socket found there is a dead kernel's.
 
     Args:
         kernel: What is served.
-        store: The store file; the socket is at `places.control_path(store)`.
+        store: Where the store is; the socket is at `places.control_path(store)`.
         task_status: Told once clients can connect.
 
     Raises:

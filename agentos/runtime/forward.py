@@ -82,7 +82,7 @@ def policy_sent(policy: Any) -> Any:
     return [policy_sent(each) for each in policy] if isinstance(policy, Iterable) else policy
 
 
-_AS: Final[Mapping[str, Callable[[Any], Any]]] = {"image": image_sent, "policy": policy_sent}
+_AS: Final[Mapping[str, Callable[[Any], Any]]] = {"image": image_sent, "policy": policy_sent, "path": lambda path: Path(path).expanduser().absolute()}
 
 
 def _sent(parameter: str, value: Any) -> Any:

@@ -197,7 +197,7 @@ class Kernel(Asking, History, Undoing, Replays, Schedules, Upkeep):
     async def verify_audit(self, head: str | None = None) -> AuditReport:
         """Check the whole hash chain, against the stored head and, if given, one kept elsewhere (``SEQ:HEX``)."""
         self.core.journal.flush()
-        return await anyio.to_thread.run_sync(self.core.store.verify, head)
+        return await anyio.to_thread.run_sync(self.core.store.verify_stored, head)
 
     async def events(self, since: int | None = None) -> AsyncIterator[Event]:
         """Yield what happens, as it happens; with `since`, first what happened after that row."""
@@ -245,6 +245,7 @@ class Kernel(Asking, History, Undoing, Replays, Schedules, Upkeep):
             self.core.ops.add(syscall.op)
             self.broker.door.serve(syscall)
         wake_dormant(self.core)
+        self.core.waits.wake(("device", name))
 
 
 def _past(core: Core, since: int) -> Iterable[Event]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,13 +16,29 @@ import anyio.to_thread
 
 from agentos.abi.codec import decode, encode
 from agentos.abi.limits import PAGE_ROWS, STANDING_GRANTS_MAX
-from agentos.abi.records import AccountRecord, AskRecord, CapRecord, Change, ProcessRecord, Row, StandingRecord
-from agentos.abi.values import CapInfo, Event, Exit, ProcessInfo
+from agentos.abi.place import Dsn, Place
+from agentos.abi.records import (
+    AccountRecord,
+    AskRecord,
+    CapRecord,
+    Change,
+    CheckpointRecord,
+    ImageRecord,
+    ProcessRecord,
+    RetentionRecord,
+    Row,
+    ScheduleRecord,
+    StandingRecord,
+)
+from agentos.abi.values import CapInfo, Checkpoint, Event, Exit, ProcessInfo, ReplayReport, Schedule
 from agentos.errors import Invalid, Unavailable
 from agentos.kernel.ask import Answer, Ask, AskTable, Standing, as_ask
+from agentos.kernel.checkpoint import as_checkpoint
 from agentos.kernel.event import event_of
 from agentos.kernel.holding import with_lineage
 from agentos.kernel.info import exit_from, from_record
+from agentos.kernel.retention import Retention, as_retention
+from agentos.kernel.schedule import as_schedule
 from agentos.kernel.standing import as_standing, grant_of
 from agentos.runtime.asklink import Keys, link_of, url_of
 from agentos.runtime.audit import entries
@@ -29,6 +46,9 @@ from agentos.runtime.clock import SystemClock
 from agentos.runtime.forward import no_kernel, refusing
 from agentos.runtime.outcome import Entry
 from agentos.store import AuditReport, Store, open_store
+from agentos.store.backup import BackupReport, backup
+from agentos.store.export import export
+from agentos.store.inspect import Finding, inspect
 
 __all__ = ["StoreView", "StoredProcess"]
 
@@ -52,10 +72,27 @@ class StoreView:
     revoke = refusing("revoke")
     revoke_standing = refusing("revoke_standing")
     run_until_idle = refusing("run_until_idle")
+    undo = refusing("undo")
+    merge = refusing("merge")
+    drop = refusing("drop")
+    schedule = refusing("schedule")
+    unschedule = refusing("unschedule")
+    pause_schedule = refusing("pause_schedule")
+    resume_schedule = refusing("resume_schedule")
+    retain = refusing("retain")
+    forget_retention = refusing("forget_retention")
+    archive = refusing("archive")
+    erase = refusing("erase")
+    tidy = refusing("tidy")
     check = refusing("check")
     mount = refusing("mount")
+    drop_checkpoint = refusing("drop_checkpoint")
+    restore = refusing("restore")
+    fork = refusing("fork")
+    diff = refusing("diff")
+    commit_image = refusing("commit_image")
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Place) -> None:
         self._path = path
         self._clock = SystemClock()
         self._store = open_store(path, writer=False, clock=self._clock)
@@ -129,6 +166,8 @@ class StoreView:
     ) -> Ask:  # fmt: skip
         """Answer an ask, as `Kernel.answer`: the answer is durable, and the next kernel acts on it.
 
+        A kernel on another machine that has the store, in a database, is asked to take it.
+
         Raises:
             Invalid: it is not pending, or the answer does not fit; `invalid.store`, reason held: a kernel has opened the store meanwhile.
         """
@@ -137,7 +176,16 @@ class StoreView:
                 "argument", f"answer has no argument `{min(set(value) - {'value'})}`", hint="value=...", field="value"
             )
         answer = Answer(verdict, by, scope, edit, value.get("value"), "value" in value, reason, self._clock.now())
-        return await anyio.to_thread.run_sync(self._write_answer, ask_id, answer)
+        try:
+            return await anyio.to_thread.run_sync(self._write_answer, ask_id, answer)
+        except Invalid as error:
+            if error.reason != "held" or not isinstance(self._path, Dsn):
+                raise
+        from agentos.runtime.inbox import send_answer  # noqa: PLC0415 - only where a kernel on another machine has the store
+
+        words = {"ask_id": ask_id, "verdict": verdict, "by": by, "scope": scope, "edit": edit, "reason": reason}
+        answered: Ask = await send_answer(self._path, {**words, **value})
+        return answered
 
     def _write_answer(self, ask_id: int, answer: Answer) -> Ask:
         with open_store(self._path, clock=self._clock) as store:
@@ -205,9 +253,52 @@ class StoreView:
         for entry in entries(self._store, since=since, pid=pid, op=op, outcome=outcome):
             yield entry
 
+    async def schedules(self, *, all: bool = False) -> list[Schedule]:  # noqa: A002 - as `Kernel.schedules`
+        """Return the schedules that live, oldest first; with `all`, those that are done or cancelled too."""
+        store = self._store
+        found = store.current(ScheduleRecord, live=None if all else True)
+        images = {digest: store.get(ImageRecord, digest) for digest in {record.image for record in found}}
+        refs = {digest: f"{image.name}:{image.version}" if image is not None else "" for digest, image in images.items()}
+        return [as_schedule(record, refs[record.image]) for record in found]
+
+    async def checkpoints(self, pid: int | None = None) -> list[Checkpoint]:
+        """Return the checkpoints of a process, or all, oldest first."""
+        found = [as_checkpoint(r) for r in self._store.current(CheckpointRecord, live=True) if pid is None or r.pid == pid]
+        return sorted(found, key=lambda checkpoint: checkpoint.seq)
+
     async def verify_audit(self, head: str | None = None) -> AuditReport:
         """Check the whole hash chain, against the stored head and, if given, one kept elsewhere (``SEQ:HEX``)."""
         return await anyio.to_thread.run_sync(self._store.verify, head)
+
+    async def retention(self) -> list[Retention]:
+        """Return the retention rules, oldest first."""
+        return [as_retention(record) for record in self._store.current(RetentionRecord, live=True)]
+
+    async def inspect(self, *, repair: bool = False) -> list[Finding]:
+        """Look whether the store is in order, as `Kernel.inspect`.
+
+        Raises:
+            Invalid: `repair`: a kernel does that.
+        """
+        if repair:
+            raise no_kernel("inspect(repair=True)")
+        return await anyio.to_thread.run_sync(inspect, self._store)
+
+    async def backup(self, path: str | Path) -> BackupReport:
+        """Copy the store into a new file, as `Kernel.backup`."""
+        return await anyio.to_thread.run_sync(backup, self._store, Path(path).expanduser().absolute())
+
+    async def export(self, path: str | Path, *, since: int = 0, pid: int | None = None) -> int:
+        """Write the journal into a new file, as `Kernel.export`."""
+        return await anyio.to_thread.run_sync(partial(export, self._store, Path(path), since=since, pid=pid))
+
+    async def replay(self, pid: int, *, upto: int | None = None) -> ReplayReport:
+        """Run a process again from its journal, as `Kernel.replay`, with the programs that this interpreter has registered."""
+        from agentos.abi.ops import builtin  # noqa: PLC0415 - looking does without
+        from agentos.programs.aside import replayed  # noqa: PLC0415
+        from agentos.programs.registry import Programs  # noqa: PLC0415
+
+        return await replayed(self._store, builtin(), Programs(), pid, upto=upto)
 
     async def events(self, since: int | None = None) -> AsyncIterator[Event]:
         """Yield what happened after row `since` and end at the last row; without `since`, nothing: nothing happens any more."""
@@ -233,6 +324,7 @@ class StoredProcess:
     send = refusing("send")
     exit = refusing("exit")
     fork = refusing("fork")
+    checkpoint = refusing("checkpoint")
     query = refusing("query")
 
     def __init__(self, view: StoreView, store: Store, pid: int) -> None:

@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from agentos.abi.place import Dsn, Place
 from agentos.errors import Invalid
 
-__all__ = ["control_path", "default_store", "label_places", "refuse_inside", "state_folder", "virtual_mounts"]
+__all__ = ["beside", "control_path", "default_store", "label_places", "refuse_inside", "state_folder", "virtual_mounts"]
 
 _SOCKET_PATH_MAX = 100  # bytes; sun_path has 108
 
@@ -33,9 +34,14 @@ def default_store(workspace: Path) -> Path:
     return state_folder() / f"{real.name or 'root'}-{_short_hash(str(real))}" / "store.db"
 
 
-def control_path(store: Path) -> Path:
+def beside(store: Place) -> Path:
+    """Return the path that the names of a store's own files begin with: its own, or for a database one in the state folder."""
+    return state_folder() / f"postgresql-{store.key}" / "store" if isinstance(store, Dsn) else store.resolve()
+
+
+def control_path(store: Place) -> Path:
     """Return the control socket of a store: in a 0700 folder of the state folder, short enough for a socket address."""
-    name = f"{_short_hash(str(store.resolve()))}.sock"
+    name = f"{store.key if isinstance(store, Dsn) else _short_hash(str(store.resolve()))}.sock"
     path = state_folder() / "run" / name
     if len(str(path).encode()) <= _SOCKET_PATH_MAX:
         return path
@@ -87,18 +93,18 @@ def _join(folder: str, rest: str) -> str:
     return f"{folder.rstrip('/')}/{rest}" if rest else folder
 
 
-def refuse_inside(store: Path, mounts: Mapping[str, tuple[Path, bool]]) -> None:
-    """Refuse a store that a process could reach.
+def refuse_inside(store: Place, mounts: Mapping[str, tuple[Path, bool]]) -> None:
+    """Refuse a store that a process could reach, or whose keys it could: those of a database are in the state folder.
 
     Raises:
         Invalid: `invalid.store`, reason in_mount.
     """
-    real = store.resolve()
+    real = beside(store)
     for prefix, (folder, _) in mounts.items():
         if real.is_relative_to(folder):
             raise Invalid(
                 "store",
-                f"store `{store}` lies inside the mount `{prefix}` ({folder})",
+                f"store `{real if isinstance(store, Dsn) else store}` lies inside the mount `{prefix}` ({folder})",
                 hint="keep the store outside every mount: agents could read and change it there",
                 reason="in_mount",
             )

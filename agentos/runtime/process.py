@@ -10,7 +10,7 @@ import anyio
 
 from agentos.abi.fence import has_fence, unwrap
 from agentos.abi.labels import UNTRUSTED
-from agentos.abi.limits import CALLS_IN_FLIGHT_MAX, RETRIES_MAX
+from agentos.abi.limits import CALLS_IN_FLIGHT_MAX, QUERY_S, RETRIES_MAX
 from agentos.abi.records import AccountRecord, Change, ProcessRecord
 from agentos.abi.values import CapInfo, Event, Exit, ProcessInfo
 from agentos.broker.request import Deadline
@@ -19,6 +19,7 @@ from agentos.kernel.holding import listing
 from agentos.kernel.info import exit_from, from_record, info
 from agentos.kernel.lifecycle import end, fork, signal
 from agentos.kernel.process import AgentProcess, ProcessEnded
+from agentos.kernel.speculation import check_not_nested, speculate
 from agentos.runtime.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Process"]
 
 _numbers = count(1)
+_LOOK_S = 0.01
 
 
 class Process:
@@ -104,10 +106,7 @@ class Process:
         failure: AgentOSError | None = None
         value = None
         args, vouched = unwrap(args)
-        process.host_calls += 1
-        process.branches += 1
-        core.scheduler.resume(process)
-        core.scheduler.wakes(process)
+        self._enter(process)
         try:
             if key is not None:
                 value = await self._broker.join(process, op, args, key=key, deadline=deadline, vouched=vouched)
@@ -126,6 +125,13 @@ class Process:
         if failure is not None:
             raise failure
         return value, seq
+
+    def _enter(self, process: AgentProcess) -> None:
+        """A host call begins: while it is under way, the process is not unwound."""
+        process.host_calls += 1
+        process.branches += 1
+        self._core.scheduler.resume(process)
+        self._core.scheduler.wakes(process)
 
     def _leave(self, process: AgentProcess) -> None:
         """A host call is over: what `ps` shows of a host process follows from the calls that are left."""
@@ -201,29 +207,71 @@ class Process:
         await core.journal.durable(core.note(self.pid, "message", {"message": message, "channel": channel}, changes))
         return message
 
-    async def fork(self, *, grant: Iterable[str] = (), goal: Any = None) -> Process:
-        """Fork the process: a child with the same program state at its last point, an empty mailbox, and only what `grant` names."""
+    async def fork(self, *, grant: Iterable[str] = (), goal: Any = None, speculative: bool = False) -> Process:
+        """Fork the process: a child with the same program state at its last point, an empty mailbox, and only what `grant` names.
+
+        A speculative one changes files in an overlay, for `Kernel.merge` or `Kernel.drop`, and has no other effects outside.
+        """
         core, process = self._core, self._live()
         changes: list[Change] = []
+        if speculative:
+            check_not_nested(process)
         child = fork(core, process, tuple(grant), goal, changes)
+        if speculative:
+            speculate(core, child, changes)
         await core.journal.durable(
             core.note(child.pid, "spawned", {"image": child.record.image, "parent": self.pid, "fork": True}, changes)
         )
         return Process(self._core, self._broker, child.pid)
 
+    async def checkpoint(self, note: str = "") -> str:
+        """Name this point of the process and its descendants, to go back to or to start from; returns its id. Costs one row.
+
+        Raises:
+            Invalid: the process has ended, or the note is too long.
+        """
+        core, process = self._core, self._live()
+        changes: list[Change] = []
+        record = core.checkpoints.save(process, note, changes, by=0, now=core.clock.now())
+        await core.journal.durable(core.note(self.pid, "checkpoint", {"checkpoint": record.checkpoint, "note": note}, changes))
+        return record.checkpoint
+
     async def query(self, name: str) -> Any:
-        """Return what the running program exposed under `name` with `sys.expose`.
+        """Return what the program exposed under `name` with `sys.expose`.
+
+        A program that was parked has given its memory back: it runs again, as far as it had come, to answer. No call of it is repeated.
 
         Raises:
             Unavailable: `unavailable.missing`, it exposes nothing of that name now.
         """
-        queries = self._live().queries
+        process = self._live()
+        if name in process.queries or process.running or process.hosted or process.record.state == "paused":
+            return self._exposed(process, name)
+        return await self._brought_back(process, name)
+
+    def _exposed(self, process: AgentProcess, name: str) -> Any:
+        queries = process.queries
         if name not in queries:
             raise Unavailable(
                 "missing", f"process {self.pid} exposes no `{name}`", hint=f"it exposes {', '.join(queries) or 'nothing'}"
             )
         value = queries[name]
         return value() if callable(value) else value
+
+    async def _brought_back(self, process: AgentProcess, name: str) -> Any:
+        """Have a parked program run again until it exposes `name`, or waits where it waited; it keeps its memory until it has answered."""
+        core = self._core
+        if core.runner.can_run(process):
+            self._enter(process)
+            try:
+                core.scheduler.ready(process)
+                with anyio.move_on_after(QUERY_S):
+                    while not (process.ended or name in process.queries or _waits_beside(process)):  # noqa: ASYNC110 - no event says so
+                        await anyio.sleep(_LOOK_S)
+                return self._exposed(process, name)
+            finally:
+                self._leave(process)
+        return self._exposed(process, name)
 
     # --- looking ------------------------------------------------------------------------------------------------------------
 
@@ -268,3 +316,8 @@ class Process:
         if record is None:
             raise Invalid("argument", f"there is no process {self.pid}", hint="see `agentos ps --all`", pid=self.pid)
         return record
+
+
+def _waits_beside(process: AgentProcess) -> bool:
+    """Say whether the program of a process waits, while one host call is under way."""
+    return process.running and process.waiting >= process.branches - 1

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
+from agentos.abi.limits import LIST_LIMIT_MAX
 from agentos.abi.op import closest
 from agentos.errors import AgentOSError, Invalid, KernelPanic
 from agentos.runtime.kernel import Kernel
@@ -49,6 +50,28 @@ class _Spawn(_Arguments):
     weight: float = 1
     deadline_s: float | None = None
     snapshot: str = "changed"
+
+
+class _Schedule(_Arguments):
+    image: Any
+    every: float | str | None = None
+    cron: str | None = None
+    at: Any = None
+    goal: Any = None
+    args: dict[str, Any] | None = None
+    grant: list[str] | None = None
+    policy: Any = None
+    budget: dict[str, Any] | None = None
+    name: str | None = None
+    weight: float = 1
+    deadline_s: float | None = None
+    overlap: str = "skip"
+    zone: str = "UTC"
+    first: Any = None
+
+
+class _Ordered(_Arguments):
+    schedule: _Number
 
 
 class _Image(_Arguments):
@@ -124,6 +147,50 @@ class _Head(_Arguments):
     head: str | None = None
 
 
+class _Path(_Arguments):
+    path: Any
+
+
+class _Export(_Arguments):
+    path: Any
+    since: _Number = 0
+    pid: _Number | None = None
+
+
+class _Repair(_Arguments):
+    repair: bool = False
+
+
+class _Retain(_Arguments):
+    scope: str
+    keep_s: float
+    value: Any = None
+    action: str = "archive"
+
+
+class _Id(_Arguments):
+    id: _Number
+
+
+class _Archive(_Arguments):
+    tree: _Number | None = None
+    keep_s: float = 0.0
+
+
+class _Erase(_Arguments):
+    tree: _Number | None = None
+    pid: _Number | None = None
+    namespace: str | None = None
+    label: str | None = None
+    before: float | None = None
+    dry_run: bool = False
+    by: str = "host"
+
+
+class _DryRun(_Arguments):
+    dry_run: bool = False
+
+
 class _Since(_Arguments):
     since: _Number | None = None
 
@@ -160,6 +227,62 @@ class _Send(_Arguments):
 class _Fork(_Arguments):
     grant: list[str] = []
     goal: Any = None
+    speculative: bool = False
+
+
+class _Undo(_Arguments):
+    pid: _Number | None = None
+    seq: _Number | None = None
+    checkpoint: str | None = None
+    dry_run: bool = False
+
+
+class _Merge(_Arguments):
+    pid: _Number
+    dry_run: bool = False
+
+
+class _Drop(_Arguments):
+    pid: _Number
+
+
+class _Note(_Arguments):
+    note: str = ""
+
+
+class _Checkpoint(_Arguments):
+    checkpoint: str
+
+
+class _Restore(_Arguments):
+    checkpoint: str
+    mode: str = "replace"
+
+
+class _ForkAt(_Arguments):
+    pid: _Number | None = None
+    checkpoint: str | None = None
+    seq: _Number | None = None
+    speculative: bool = False
+    grant: list[str] | None = None
+
+
+class _Diff(_Arguments):
+    a: str
+    b: str | None = None
+    limit: int = LIST_LIMIT_MAX
+    cursor: str | None = None
+
+
+class _CommitImage(_Arguments):
+    checkpoint: str
+    name: str
+    version: str = "1"
+
+
+class _Replay(_Arguments):
+    pid: _Number
+    upto: _Number | None = None
 
 
 class _Name(_Arguments):
@@ -250,6 +373,10 @@ def _spawn(kernel: Kernel, image: Any, **options: Any) -> Any:
     return kernel.spawn(_named(image), **options)
 
 
+def _schedule(kernel: Kernel, image: Any, **options: Any) -> Any:
+    return kernel.schedule(_named(image), **options)
+
+
 def _register(kernel: Kernel, image: Any) -> Any:
     return kernel.register(_named(image))
 
@@ -265,17 +392,29 @@ def _named(image: Any) -> Any:
 
 def _table() -> dict[str, Method]:
     of_kernel: tuple[tuple[str, type[_Arguments], Callable[..., Any]], ...] = (
-        ("spawn", _Spawn, _spawn), ("register", _Image, _register), ("ps", _Ps, Kernel.ps), ("tree", _Pid, Kernel.tree),
+        ("spawn", _Spawn, _spawn), ("register", _Image, _register),
+        ("schedule", _Schedule, _schedule), ("schedules", _Ps, Kernel.schedules),
+        ("unschedule", _Ordered, Kernel.unschedule), ("pause_schedule", _Ordered, Kernel.pause_schedule),
+        ("resume_schedule", _Ordered, Kernel.resume_schedule),
+        ("ps", _Ps, Kernel.ps), ("tree", _Pid, Kernel.tree),
         ("grant", _Grant, Kernel.grant), ("revoke", _Cap, Kernel.revoke), ("caps", _Pid, Kernel.caps), ("check", _Check, _check),
         ("asks", _Asks, Kernel.asks), ("ask", _Ask, Kernel.ask), ("answer", _Answer, Kernel.answer),
         ("ask_link", _AskLink, Kernel.ask_link), ("notify", _Notify, Kernel.notify),
         ("standing", _None, Kernel.standing), ("revoke_standing", _Standing, Kernel.revoke_standing),
+        ("checkpoints", _Pid, Kernel.checkpoints), ("drop_checkpoint", _Checkpoint, Kernel.drop_checkpoint),
+        ("restore", _Restore, Kernel.restore), ("fork", _ForkAt, Kernel.fork), ("diff", _Diff, Kernel.diff),
+        ("commit_image", _CommitImage, Kernel.commit_image), ("replay", _Replay, Kernel.replay),
+        ("undo", _Undo, Kernel.undo), ("merge", _Merge, Kernel.merge), ("drop", _Drop, Kernel.drop),
         ("verify_audit", _Head, Kernel.verify_audit),
+        ("backup", _Path, Kernel.backup), ("export", _Export, Kernel.export), ("inspect", _Repair, Kernel.inspect),
+        ("retain", _Retain, Kernel.retain), ("retention", _None, Kernel.retention), ("forget_retention", _Id, Kernel.forget_retention),
+        ("archive", _Archive, Kernel.archive), ("erase", _Erase, Kernel.erase), ("tidy", _DryRun, Kernel.tidy),
         ("run_until_idle", _Timeout, Kernel.run_until_idle), ("audit", _Audit, Kernel.audit), ("events", _Since, Kernel.events),
     )  # fmt: skip
     of_process: tuple[tuple[str, type[_Arguments], Callable[..., Any]], ...] = (
         ("call", _Call, _call), ("calls", _Calls, Process.calls), ("wait", _Timeout, Process.wait), ("signal", _Signal, Process.signal),
         ("send", _Send, Process.send), ("exit", _Value, Process.exit), ("fork", _Fork, Process.fork), ("query", _Name, Process.query),
+        ("checkpoint", _Note, Process.checkpoint),
         ("caps", _None, Process.caps), ("info", _None, lambda process: process.info), ("stream", _Text, Process.stream),
     )  # fmt: skip
     table = [Method(name, arguments, run, False, name in ("audit", "events")) for name, arguments, run in of_kernel]

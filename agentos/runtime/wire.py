@@ -39,7 +39,11 @@ _SHOWN: Final = {
     "CapInfo": "agentos.abi.values", "ErrorData": "agentos.abi.values", "Event": "agentos.abi.values", "Exit": "agentos.abi.values",
     "Message": "agentos.abi.values", "ProcessInfo": "agentos.abi.values", "Ref": "agentos.abi.values", "Ask": "agentos.kernel.ask",
     "Decision": "agentos.runtime.outcome", "Entry": "agentos.runtime.outcome", "Outcome": "agentos.runtime.outcome",
-    "AuditReport": "agentos.store.chain", "Standing": "agentos.kernel.ask",
+    "AuditReport": "agentos.store.chain", "BackupReport": "agentos.store.backup", "EraseReport": "agentos.kernel.retention",
+    "Finding": "agentos.store.inspect", "Moved": "agentos.store.archive", "Retention": "agentos.kernel.retention",
+    "TidyReport": "agentos.kernel.retention", "Checkpoint": "agentos.abi.values", "Diff": "agentos.abi.values",
+    "MergeReport": "agentos.abi.values", "RestoreReport": "agentos.abi.values", "UndoReport": "agentos.abi.values",
+    "Schedule": "agentos.abi.values", "Standing": "agentos.kernel.ask", "ReplayReport": "agentos.abi.values", "Divergence": "agentos.abi.values",
 }  # fmt: skip
 """Dataclasses of the API that keep their type on the way to the client -> where they live; imported when one comes."""
 

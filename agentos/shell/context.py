@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from agentos.abi.place import Dsn, place_of
 from agentos.errors import Invalid
 from agentos.runtime.places import default_store, state_folder
 from agentos.shell.escape import line
@@ -29,22 +30,32 @@ class Shell:
 
     Attributes:
         output: Where it writes.
-        store: The store's file.
+        store: The store's file, or the address of its database.
         workspace: The workspace as given.
         argv: The command line, for hints that repeat it.
         parting: Lines that say how to go on, printed when the command is interrupted.
     """
 
     def __init__(
-        self, output: Output, *, store: Path | None = None, workspace: Path | None = None, argv: Sequence[str] = ()
+        self, output: Output, *, store: str | Path | None = None, workspace: Path | None = None, argv: Sequence[str] = ()
     ) -> None:
         self.output = output
         self.workspace = workspace or Path()
         self.store_given = store is not None
         self.workspace_given = workspace is not None
-        self.store = store.expanduser().absolute() if store is not None else default_store(self.workspace)
-        self.argv = list(argv)
+        self.store = place_of(store) if store is not None else default_store(self.workspace)
+        secret = self.store.secret if isinstance(self.store, Dsn) else ""
+        self.argv = [word.replace(secret, str(self.store)) if secret else word for word in argv]
         self.parting: list[str] = []
+
+    @property
+    def has_store(self) -> bool:
+        """True when there is a store already."""
+        if isinstance(self.store, Path):
+            return self.store.is_file()
+        from agentos.store import is_made  # noqa: PLC0415 - a database has to be asked
+
+        return is_made(self.store)
 
     @property
     def has_person(self) -> bool:
@@ -74,7 +85,7 @@ class Shell:
         """
         from agentos.runtime.client import connect  # noqa: PLC0415 - only verbs that need a store pay for it
 
-        if not self.store.is_file():
+        if not self.has_store:
             raise self.no_store()
         async with connect(self.store) as kernel:
             yield cast("Kernel", kernel)
@@ -86,7 +97,7 @@ class Shell:
         Raises:
             Invalid: `invalid.store`, there is no store there.
         """
-        if not self.store.is_file():
+        if not self.has_store:
             raise self.no_store()
         async with self.driving(resume=False) as kernel:
             yield kernel
@@ -107,7 +118,7 @@ class Shell:
             Invalid: the store cannot be opened, there is no such mode, `mounts` or a `mode` are given and another kernel has the
                 store, or it holds processes of an application, which would go on without its policy.
         """
-        if self.store.is_file():
+        if self.has_store:
             async with self.looking() as kernel:
                 if is_remote(kernel):
                     _expect_as_it_is(mounts, mode)
@@ -118,9 +129,23 @@ class Shell:
         from agentos.runtime.boot import Open  # noqa: PLC0415 - only verbs that need a kernel pay for it
 
         _make_private(state_folder())
-        async with Open(self.store, workspace=self.workspace, mounts=mounts or {}, resume=resume, mode=mode or "ask") as kernel:
+        opening = Open(self.store, workspace=self.workspace, mounts=mounts or {}, resume=resume, mode=mode or "ask")
+        if not no_policy:
+            opening.owns, opening.started = self._is_ours, self._remember
+        async with opening as kernel:
             kernel.core.scheduler.admitting = resume
             yield kernel
+
+    def _is_ours(self, schedule: int) -> bool:
+        """Say whether a command made a schedule: an application's waits for the application, whose policy is not known here."""
+        from agentos.shell.remembered import is_remembered_schedule  # noqa: PLC0415 - only verbs that run processes
+
+        return is_remembered_schedule(self.store, schedule)
+
+    def _remember(self, pid: int) -> None:
+        from agentos.shell.remembered import remember_run  # noqa: PLC0415 - only verbs that run processes
+
+        remember_run(self.store, pid, self.workspace)
 
     async def _expect_ours(self, kernel: Kernel) -> None:
         """Refuse to run what an application started: the policy that it opens the store with is in no store, and would not hold.

@@ -30,7 +30,9 @@ UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
 _SETTINGS = {"help_option_names": ["-h", "--help"]}
 OutputOption = Annotated[Format | None, typer.Option("-o", "--output", help="Format of stdout.", show_default=False)]
-StoreOption = Annotated[Path | None, typer.Option("--store", help="The store's file.", show_default=False)]
+StoreOption = Annotated[
+    str | None, typer.Option("--store", metavar="FILE", help="The store's file, or postgresql://...", show_default=False)
+]
 WorkspaceOption = Annotated[
     Path | None, typer.Option("--workspace", help="Folder that processes see as /.", show_default=False)
 ]

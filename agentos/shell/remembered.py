@@ -2,6 +2,7 @@
 
     confirmed.json     digests of images whose request a person has confirmed
     runs.json          store -> pid -> workspace that the run was started for
+    schedules.json     store -> schedule -> workspace that it was made for
     last.json          the workspace of the last run, for hints
 
 INVARIANT remembered-grants-nothing: all of it only saves a question or picks which process a command means; authority is in the store.
@@ -15,9 +16,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+from agentos.abi.place import Place
 from agentos.runtime.places import state_folder
 
-__all__ = ["confirm", "is_confirmed", "last_workspace", "remember_run", "workspace_of"]
+__all__ = ["confirm", "is_confirmed", "is_remembered_schedule", "last_workspace", "remember_run", "remember_schedule", "workspace_of"]
 
 _ENTRIES_MAX = 2_000
 
@@ -32,13 +34,23 @@ def confirm(digest: str, name: str) -> None:
     _write("confirmed.json", {**_read("confirmed.json"), digest: name})
 
 
-def remember_run(store: Path, pid: int, workspace: Path) -> None:
+def remember_run(store: Place, pid: int, workspace: Path) -> None:
     """Remember which workspace a run was started for."""
     _write("runs.json", {**_read("runs.json"), f"{store}#{pid}": str(workspace.resolve())})
     _write("last.json", {"workspace": str(workspace.resolve())})
 
 
-def workspace_of(store: Path, pid: int) -> Path | None:
+def remember_schedule(store: Place, schedule: int, workspace: Path) -> None:
+    """Remember which workspace a schedule was made for."""
+    _write("schedules.json", {**_read("schedules.json"), f"{store}#{schedule}": str(workspace.resolve())})
+
+
+def is_remembered_schedule(store: Place, schedule: int) -> bool:
+    """Say whether the command line made a schedule."""
+    return f"{store}#{schedule}" in _read("schedules.json")
+
+
+def workspace_of(store: Place, pid: int) -> Path | None:
     """Return the workspace that a run was started for; None when that is not known."""
     found = _read("runs.json").get(f"{store}#{pid}")
     return Path(found) if isinstance(found, str) else None

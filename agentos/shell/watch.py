@@ -15,7 +15,7 @@ from agentos.shell import words
 
 __all__ = ["Denial", "Watch", "told"]
 
-_NOTED: Final = frozenset({"spawned", "denied", "ask", "answered", "withdrawn", "exited", "slow"})
+_NOTED: Final = frozenset({"spawned", "denied", "ask", "answered", "withdrawn", "exited", "poisoned", "restored", "slow"})
 _UNKNOWN_MAX: Final = 20_000
 
 
@@ -103,6 +103,8 @@ class Watch:
             self.denials[event.seq] = denial_of(event)
         if event.kind == "exited" or event.data.get("op") == "proc.exit":
             self.ended[event.pid] = event.at
+        if event.kind == "restored":
+            self.ended.pop(event.pid, None)
         return [event] if event.kind in _NOTED or event.data.get("op") == "human.tell" or self._every_call else []
 
 
@@ -163,6 +165,19 @@ def _told_slow(event: Event) -> str:
     return f"slow      pid {event.pid} held the loop for {words.span(float(event.data.get('held_s', 0)))}"
 
 
+def _told_poisoned(event: Event) -> str:
+    return f"set aside pid {event.pid}: it ended its kernel {event.data.get('resumes')} times; `agentos resume {event.pid}` tries again"
+
+
+def _told_skipped(event: Event) -> str:
+    return f"skipped   a run of schedule {event.data.get('schedule')}: pid {event.data.get('lives')} still lives"
+
+
+def _told_failed_run(event: Event) -> str:
+    return f"failed    a run of schedule {event.data.get('schedule')}: {words.quoted(str(event.data.get('error')), 300)}"
+
+
 _TOLD: Final = {
     "spawned": _told_spawned, "ask": _told_ask, "answered": _told_answered, "exited": _told_exited, "slow": _told_slow,
+    "poisoned": _told_poisoned, "skipped": _told_skipped, "schedule.failed": _told_failed_run,
 }  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 from agentos.abi.values import Exit, ProcessInfo
 from agentos.shell.escape import line
 
-__all__ = ["age", "amount", "clock", "cost", "end", "label", "quoted", "span", "value"]
+__all__ = ["age", "amount", "clock", "cost", "end", "label", "paused", "quoted", "span", "value"]
 
 
 def span(seconds: float) -> str:
@@ -53,6 +53,11 @@ def cost(usage: dict[str, float]) -> str:
 def label(info: ProcessInfo) -> str:
     """Return the image of a process, with its name where it has one of its own."""
     return info.image if info.name in ("", info.image, info.image.partition(":")[0]) else f"{info.image} {info.name}"
+
+
+def paused(poisoned: object) -> str:
+    """Return why a process stands still."""
+    return "was set aside: it ended its kernel each time it ran" if poisoned else "is paused"
 
 
 def end(exit_: Exit | None) -> str:

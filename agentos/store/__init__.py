@@ -1,4 +1,4 @@
-"""store: the only room that speaks SQL. One file holds everything that must survive.
+"""store: the only room that speaks SQL. One file, or one schema of a database on a server, holds everything that must survive.
 
 Owns: the journal with its hash chain and group commit, versioned state tables, content-addressed objects, migrations, the lease of
 the one writer.
@@ -15,6 +15,6 @@ Source: group commit after DeWitt et al. 1984; chained log after Schneier and Ke
 from __future__ import annotations
 
 from agentos.store.chain import AuditReport
-from agentos.store.store import Store, open_store
+from agentos.store.store import Store, freed, inbox_of, is_made, open_store, post
 
-__all__ = ["AuditReport", "Store", "open_store"]
+__all__ = ["AuditReport", "Store", "freed", "inbox_of", "is_made", "open_store", "post"]

@@ -12,16 +12,13 @@ INVARIANT compare-and-set: the number of versions closed equals the number repla
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
 from typing import Any
-
-import msgspec
 
 from agentos.abi.limits import SALT_BYTES
 from agentos.abi.records import Change
 from agentos.errors import KernelPanic
-from agentos.store import chain, sql
-from agentos.store.sqlite import Connection
+from agentos.store import chain
+from agentos.store.database import Database
 from agentos.store.tables import JOURNAL, OBJECT, Table, table_of
 
 __all__ = ["Batch", "Current", "Versions"]
@@ -139,7 +136,7 @@ class Batch:
             versions = self.tables[table.name] = Versions(table) if table.versioned else Current(table)
         versions.add(columns, change.replaces, seq)
 
-    def write(self, connection: Connection, previous: bytes) -> bytes:
+    def write(self, connection: Database, previous: bytes) -> bytes:
         """Write everything in one transaction and return the new head hash.
 
         Args:
@@ -148,53 +145,16 @@ class Batch:
 
         Raises:
             KernelPanic: a version, the head or the epoch is not what this writer knew it to be; nothing was written.
-            sqlite3.Error: the database refused; nothing was acknowledged.
+            Invalid: `invalid.store`, lease_lost: another writer has come; nothing was written.
+            Exception: what the driver raises: the database refused; nothing was acknowledged.
         """
         salts = os.urandom(SALT_BYTES * len(self.rows))
         rows, head = chain.link(previous, self.rows, salts, self.epoch)
-        with connection.transaction():
-            _insert(connection, OBJECT, list(self.objects.values()), ignore_known=True)
-            _insert(connection, JOURNAL, rows)
+        with connection.batch():
+            connection.insert(OBJECT, list(self.objects.values()), ignore_known=True)
+            connection.insert(JOURNAL, rows)
             for versions in self.tables.values():
-                _close(connection, versions)
-                _insert(connection, versions.table, versions.rows)
-            if self.rows:
-                self._advance(connection, previous, head)
+                connection.replace(versions.table, versions.closes)
+                connection.insert(versions.table, versions.rows)
+            connection.move_head((self.last, head), previous, self.epoch)
         return head
-
-    def _advance(self, connection: Connection, previous: bytes, head: bytes) -> None:
-        """Move the stored head, if it is still where this writer left it and no other writer has come."""
-        moved = connection.execute(
-            "UPDATE head SET seq = ?, hash = ? WHERE id = 1 AND epoch = ? AND hash = ?", (self.last, head, self.epoch, previous)
-        )
-        if moved.rowcount != 1:
-            raise KernelPanic("another writer has moved the head of the journal")
-
-
-def copy_columns(record: msgspec.Struct) -> tuple[Any, ...]:
-    """Return the fields of a record as they are now."""
-    return msgspec.structs.astuple(record)
-
-
-def _pages(rows: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    """Cut `rows` into what one statement takes."""
-    for start in range(0, len(rows), sql.ROWS_PER_STATEMENT_MAX):
-        yield rows[start : start + sql.ROWS_PER_STATEMENT_MAX]
-
-
-def _insert(connection: Connection, table: Table, rows: Sequence[Sequence[Any]], *, ignore_known: bool = False) -> None:
-    """Insert all rows into `table`."""
-    for page in _pages(rows):
-        text = sql.insert_rows(table, sql.size_for(len(page)), ignore_known=ignore_known)
-        connection.execute(text, sql.fill(page, len(table.columns)))
-
-
-def _close(connection: Connection, versions: Versions | Current) -> None:
-    """Close or remove the versions that are replaced, and insist that each of them was current."""
-    width = len(versions.table.keys) + 2
-    text_of = sql.close_versions if versions.table.versioned else sql.drop_versions
-    for page in _pages(versions.closes):
-        text = text_of(versions.table, sql.size_for(len(page)))
-        closed = connection.execute(text, sql.fill(page, width)).rowcount
-        if closed != len(page):
-            raise KernelPanic(f"{versions.table.name}: {len(page) - closed} of {len(page)} replaced versions were not current")

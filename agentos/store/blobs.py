@@ -59,6 +59,8 @@ def unpack_body(name: bytes, codec: str, size: int, body: bytes) -> bytes:
     Raises:
         KernelPanic: the body is not what was stored under this name.
     """
+    if not (isinstance(name, bytes) and isinstance(size, int) and isinstance(body, bytes)):
+        raise KernelPanic(f"an object is damaged: `{name!r}` is no name, or it holds no bytes")
     if codec not in ("raw", "zlib"):
         raise KernelPanic(f"object {name.hex()} has the unknown codec `{codec}`")
     try:

@@ -1,6 +1,7 @@
-"""How a failure of the database file becomes an error of agentos.
+"""How a failure of the database becomes an error of agentos.
 
-One table from SQLite's result codes to the reason of `invalid.store`, each with a message and what to do. Not here: when to stop.
+One table from SQLite's result codes (PostgreSQL's are in `postgres`) to the reason of `invalid.store`, each with a message and what
+to do. Not here: when to stop.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import sqlite3
 from pathlib import Path
 from typing import Final
 
+from agentos.abi.place import Place
 from agentos.errors import Invalid
 
 __all__ = ["refusal", "translate"]
@@ -21,6 +23,7 @@ _BY_CODE: Final = {
     sqlite3.SQLITE_CANTOPEN: "readonly",
     sqlite3.SQLITE_CORRUPT: "corrupt",
     sqlite3.SQLITE_NOTADB: "corrupt",
+    sqlite3.SQLITE_ERROR: "corrupt",  # every statement is ours and tested: what it names is not there, or text is no text
     sqlite3.SQLITE_BUSY: "held",
     sqlite3.SQLITE_LOCKED: "held",
 }
@@ -33,17 +36,25 @@ _WORDS: Final = {
     "io": ("the disk failed under the store", "check the disk, then open the store again: what was acknowledged is kept"),
     "missing": ("there is no store at", "give another path, or start a kernel there"),
     "closed": ("the store is closed", "open it again"),
+    "connection": (
+        "the database server does not answer for the store",
+        "see that it runs and can be reached, then open the store again: what was acknowledged is kept",
+    ),
+    "lease_lost": (
+        "the lease ended, another kernel may have the store",
+        "open it again, with standby=True to wait for the other: what was acknowledged is kept",
+    ),
 }
 
 
-def refusal(reason: str, path: Path | None, detail: str = "") -> Invalid:
+def refusal(reason: str, path: Place | None, detail: str = "") -> Invalid:
     """Return the `invalid.store` error for `reason` about the store at `path`."""
     message, hint = _WORDS[reason]
     named = f" `{path}`" if path is not None else ""
     return Invalid("store", f"{message}{named}{f': {detail}' if detail else ''}", hint=hint, reason=reason)
 
 
-def translate(error: sqlite3.Error, path: Path | None) -> Invalid:
+def translate(error: sqlite3.Error, path: Place | None) -> Invalid:
     """Return the `invalid.store` error that tells what `error` means for the store at `path`."""
     code = getattr(error, "sqlite_errorcode", None) or sqlite3.SQLITE_ERROR
     reason = _BY_CODE.get(code & 0xFF, "io")
@@ -52,9 +63,9 @@ def translate(error: sqlite3.Error, path: Path | None) -> Invalid:
     return refusal(reason, path, str(error).lower())
 
 
-def _disk_is_full(path: Path | None) -> bool:
+def _disk_is_full(path: Place | None) -> bool:
     """Tell whether the disk has no room for one more page: some failed writes are reported as plain I/O errors."""
-    if path is None:
+    if not isinstance(path, Path):
         return False
     try:
         room = os.statvfs(path.parent)

@@ -14,12 +14,10 @@ INVARIANT no-waiter-hangs: whenever a leader leaves, for whatever reason, its ev
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import anyio
@@ -28,14 +26,16 @@ import anyio.to_thread
 import msgspec
 
 from agentos.abi.limits import BATCH_BYTES_MAX, BATCH_ROWS_MAX, COMMIT_INLINE_S
+from agentos.abi.place import Place
 from agentos.abi.probe import reached
 from agentos.abi.protocols import Clock
 from agentos.abi.records import Change, Row
 from agentos.errors import AgentOSError, Invalid, KernelPanic
 from agentos.store import blobs, chain
 from agentos.store.batch import Batch
-from agentos.store.faults import refusal, translate
-from agentos.store.sqlite import Connection, eager
+from agentos.store.database import Database, Lease
+from agentos.store.faults import refusal
+from agentos.store.sqlite import eager
 from agentos.store.tables import JOURNAL, Table, table_of
 
 __all__ = ["Journal"]
@@ -56,12 +56,14 @@ class Journal:
         durable_seq: Number of the last row that is committed.
         statements: SQL statements executed for batches so far.
         commits: Batches committed so far.
+        lease: What makes this the one writer; None in memory and for a reader.
     """
 
     def __init__(
-        self, connection: Connection | None, clock: Clock, epoch: int, head: tuple[int, bytes], *, path: Path | None
+        self, connection: Database | None, clock: Clock, epoch: int, head: tuple[int, bytes], *, path: Place | None
     ) -> None:
         """Continue after `head`, the number and hash of the last row. Without a connection every append is refused."""
+        self.lease: Lease | None = None
         self.head, self._hash = head
         self.durable_seq = self.head
         self.statements = 0
@@ -73,6 +75,7 @@ class Journal:
         self._buffer = Batch(epoch)
         self._sealed: deque[Batch] = deque()
         self._lock = threading.Lock()
+        self._refuses_nul = connection is not None and not connection.keeps_nul
         self._failure: AgentOSError | KernelPanic | None = None
         if connection is None:
             self._failure = refusal("readonly", path, "it was opened for reading")
@@ -83,6 +86,7 @@ class Journal:
         self._limiter: anyio.CapacityLimiter | None = None
         self._commit_s = 0.0
         self._known: OrderedDict[bytes, None] = OrderedDict()
+        self._watched: set[bytes] | None = None
 
     # --- adding --------------------------------------------------------------------------------------------------------
 
@@ -123,12 +127,12 @@ class Journal:
         """Return row and changes as columns. All or nothing: text that cannot be stored is refused here, and no stamp stays."""
         stamped = [change.record.seq for change in changes]
         try:
-            sealed = chain.seal(self._spill(_columns(row, JOURNAL), JOURNAL), self._epoch)
+            sealed = chain.seal(self._spill(self._columns(row, JOURNAL), JOURNAL), self._epoch)
             changed = []
             for change in changes:
                 change.record.seq = seq
                 table = table_of(type(change.record))
-                columns = self._spill(_columns(change.record, table), table)
+                columns = self._spill(self._columns(change.record, table), table)
                 self._buffer.bytes += len(_encode(columns))
                 changed.append((change, columns))
         except (UnicodeEncodeError, OverflowError) as error:
@@ -138,6 +142,17 @@ class Journal:
             message = f"a text or number of `{row.op}` cannot be stored: {error}"
             raise Invalid("argument", message, hint="use valid Unicode and numbers of 64 bits") from error
         return sealed, changed
+
+    def _columns(self, record: msgspec.Struct, table: Table) -> tuple[Any, ...]:
+        """Return the fields of a record as they are now, if the database can hold them."""
+        columns = _columns(record, table)
+        if self._refuses_nul:
+            for text in columns:
+                if isinstance(text, str) and "\0" in text:
+                    raise UnicodeEncodeError(
+                        "utf-8", text, text.index("\0"), text.index("\0") + 1, "this database keeps no NUL"
+                    )
+        return columns
 
     def _spill(self, columns: tuple[Any, ...], table: Table) -> tuple[Any, ...]:
         """Move values that are too large for a row into objects."""
@@ -158,6 +173,8 @@ class Journal:
         """
         self.check()
         name = blobs.name_of(data)
+        if self._watched is not None:
+            self._watched.add(name)
         if name in self._known:
             self._known.move_to_end(name)
             return name
@@ -170,6 +187,28 @@ class Journal:
         if len(batch.objects) >= BATCH_ROWS_MAX or batch.bytes >= BATCH_BYTES_MAX:
             self.flush()
         return name
+
+    def watch(self, without: Iterable[bytes] = ()) -> None:
+        """Commit everything, and remember from here on every object that is kept: none of these is collected (`collect`).
+
+        Objects that were kept lately count as kept now, except `without`: their content was erased, whoever needs it has to keep it again.
+        """
+        self.flush()
+        for name in without:
+            self._known.pop(name, None)
+        self._watched = set(self._known)
+
+    def unwatch(self) -> None:
+        """End what `watch` began."""
+        self._watched = None
+
+    def is_watched(self, name: bytes) -> bool:
+        """Tell whether an object was kept since `watch`. Any thread."""
+        return self._watched is None or name in self._watched
+
+    def leave_loop(self) -> None:
+        """Have the next commits run in a thread: the database is about to be held for long, which must not hold the event loop too."""
+        self._commit_s = max(self._commit_s, 16 * COMMIT_INLINE_S)
 
     # --- what is not in the file yet --------------------------------------------------------------------------------------
 
@@ -195,6 +234,32 @@ class Journal:
             code = failure.code.partition(".")[2]
             raise Invalid(code, failure.message, hint=failure.hint, **failure.fields) from failure
         raise KernelPanic(*failure.args) from failure
+
+    def check_lease(self) -> None:
+        """Refuse when this may no longer be the store's writer: asked right before an effect, so that two kernels never act as one.
+
+        Raises:
+            Invalid: `invalid.store`, lease_lost; from now on everything is refused.
+        """
+        if self.lease is None:
+            return
+        try:
+            self.lease.check()
+        except Invalid as error:
+            self.stop(error)
+            raise
+
+    def _check_lease_ended(self) -> None:
+        """Say rather that the lease has ended, where that is why the database failed: whoever takes it ends our connection."""
+        try:
+            if self.lease is not None:
+                self.lease.check()
+        except Invalid as error:
+            self._failure = error
+
+    def stop(self, failure: AgentOSError) -> None:
+        """Refuse everything from now on, for this reason, unless it has failed already. Any thread."""
+        self._failure = self._failure or failure
 
     def flush(self) -> None:
         """Commit everything buffered before returning; waits for a commit that is under way.
@@ -300,9 +365,13 @@ class Journal:
         try:
             with eager():
                 self._hash = batch.write(self._connection, self._hash)
-        except sqlite3.Error as error:
-            self._failure = self._verdict(error)
+        except self._connection.failures as error:
+            self._failure = self._connection.verdict(error)
+            self._check_lease_ended()
             raise self._failure from error
+        except Invalid as error:
+            self._failure = error
+            raise
         except BaseException as error:
             self._failure = KernelPanic(f"a batch could not be written: {error}")
             raise
@@ -311,12 +380,6 @@ class Journal:
         self.commits += 1
         self.statements += self._connection.statements - statements
         self._commit_s += _SMOOTHING * (time.perf_counter() - begun - self._commit_s)
-
-    def _verdict(self, error: sqlite3.Error) -> AgentOSError | KernelPanic:
-        """Tell a broken invariant from a failing disk."""
-        if isinstance(error, sqlite3.IntegrityError | sqlite3.InterfaceError | sqlite3.ProgrammingError):
-            return KernelPanic(f"the store refused a batch: {error}")
-        return translate(error, self._path)
 
 
 def _columns(record: msgspec.Struct, table: Table) -> tuple[Any, ...]:

@@ -1,7 +1,7 @@
-"""The lease: one writer per store file.
+"""The lease: one writer per store. The head row counts writers (epoch), and every batch asserts its epoch.
 
-Protocol: an exclusive lock on `<store>-lease`, which the operating system releases when the process dies, however it dies; the file
-holds the holder's pid for the message. The head row of the store counts writers (epoch), and every batch asserts its epoch.
+A file: an exclusive lock on `<store>-lease`, which the operating system releases when the process dies, however it dies; the file
+holds the holder's pid for the message. A database on a server: `term`.
 INVARIANT one-writer: while a lease is held no other process, and no other store of this process, gets one.
 """
 
@@ -14,10 +14,10 @@ from pathlib import Path
 from agentos.errors import Invalid
 from agentos.store.faults import refusal
 
-__all__ = ["Lease"]
+__all__ = ["FileLease"]
 
 
-class Lease:
+class FileLease:
     """The held lock of one store file."""
 
     def __init__(self, path: Path) -> None:
@@ -45,6 +45,12 @@ class Lease:
         except OSError as error:
             self.release()
             raise refusal("full", path, str(error.strerror).lower()) from error
+
+    def check(self) -> None:
+        """The lock ends with the process, never before."""
+
+    async def keep(self) -> None:
+        """Nothing has to be renewed."""
 
     def release(self) -> None:
         """Give the lease back. Idempotent."""

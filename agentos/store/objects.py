@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from agentos.errors import Invalid, KernelPanic, Unavailable
 from agentos.store import blobs, trees
+from agentos.store.database import Database
 from agentos.store.journal import Journal
-from agentos.store.sqlite import Connection
 
 __all__ = ["Objects"]
 
@@ -22,7 +22,7 @@ _CACHE_BYTES_MAX: Final = 4 * 1024 * 1024
 class Objects:
     """The objects of one store. Without a journal they can only be read."""
 
-    def __init__(self, reader: Connection, journal: Journal) -> None:
+    def __init__(self, reader: Database, journal: Journal) -> None:
         self._reader = reader
         self._journal = journal
         self._cache: OrderedDict[bytes, bytes] = OrderedDict()
@@ -97,6 +97,11 @@ class Objects:
         if data is None:
             raise KernelPanic(f"object {name.hex()} is missing")
         return data
+
+    def clear(self) -> None:
+        """Drop what is at hand: objects were removed."""
+        self._cache.clear()
+        self._cached_bytes = 0
 
     def missing(self, column: bytes) -> bool:
         """Tell whether a bytes column refers to an object that is not there."""

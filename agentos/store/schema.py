@@ -14,6 +14,7 @@ import re
 from typing import Any, Final
 
 from sqlalchemy import (
+    BigInteger,
     CheckConstraint,
     Column,
     Double,
@@ -26,17 +27,19 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )  # fmt: skip
-from sqlalchemy.dialects import sqlite
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Dialect
 from sqlalchemy.schema import CreateIndex, CreateTable
 from sqlalchemy.types import TypeEngine
 
 from agentos.store import tables
-from agentos.store.sqlite import Connection
+from agentos.store.database import Database
 
-__all__ = ["create_all", "differences", "metadata", "sqlite_dialect"]
+__all__ = ["create_all", "differences", "metadata", "postgres_dialect", "sqlite_dialect"]
 
-_TYPES: dict[type, type[TypeEngine[Any]]] = {int: Integer, float: Double, str: Text, bytes: LargeBinary}
+_INTEGER: Final = Integer().with_variant(BigInteger(), "postgresql")
+_TEXT: Final = Text().with_variant(Text(collation="C"), "postgresql")  # ordered by code point everywhere
+_TYPES: dict[type, TypeEngine[Any]] = {int: _INTEGER, float: Double(), str: _TEXT, bytes: LargeBinary()}
 _ERASABLE = frozenset({"args", "resource", "result", "salt", "content_hash"})
 _SEARCHED: Final = {
     "cap": ("pid", "seq"),
@@ -45,6 +48,14 @@ _SEARCHED: Final = {
     "process": ("tree", "seq"),
 }
 """What versions are looked for by, beside their key: what belongs to a process or a namespace, as it was or as it has changed."""
+_STATEMENTS: Final = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%'"
+_COLUMNS: Final = (
+    "SELECT table_name, column_name || ' ' || data_type || CASE is_nullable WHEN 'NO' THEN ' not null' ELSE '' END "
+    "FROM information_schema.columns WHERE table_schema = current_schema() AND table_name NOT IN ('lease', 'inbox') "
+    "UNION ALL SELECT i.relname, 'index of ' || t.relname FROM pg_index AS x JOIN pg_class AS i ON i.oid = x.indexrelid "
+    "JOIN pg_class AS t ON t.oid = x.indrelid JOIN pg_namespace AS n ON n.oid = t.relnamespace "
+    "WHERE n.nspname = current_schema() AND NOT EXISTS (SELECT 1 FROM pg_constraint AS c WHERE c.conindid = i.oid) "
+)
 _DEFAULT: Final = re.compile(r" DEFAULT (?:'[^']*'|\S+)")  # an added column has one for the rows that were there before it
 _BETWEEN_PARTS: Final = re.compile(r",(?![^()]*\))")
 
@@ -54,10 +65,16 @@ def sqlite_dialect() -> Dialect:
     return sqlite.dialect()
 
 
+def postgres_dialect() -> Dialect:
+    """Return the dialect of PostgreSQL."""
+    return postgresql.dialect()  # type: ignore[no-untyped-call]
+
+
 def metadata() -> MetaData:
     """Return the whole schema."""
     meta = MetaData()
     _fixed(meta)
+    _archive(meta)
     _journal(meta)
     for _, table in tables.state_tables():
         _state(meta, table)
@@ -74,18 +91,19 @@ def create_all(dialect: Dialect) -> list[str]:
     return statements
 
 
-def differences(connection: Connection) -> list[str]:
-    """Return what a SQLite database has otherwise than described, in words; empty when it is exactly that.
+def differences(connection: Database) -> list[str]:
+    """Return what a database has otherwise than described, in words; empty when it is exactly that.
 
-    The order of columns does not matter, nor does a default, which an added column needs and a described one has not.
+    The order of columns does not matter, nor does a default, which an added column needs and a described one has not. PostgreSQL keeps no
+    statements: there the columns with their types are compared, and which indexes there are.
     """
-    found = {
-        name: _parts(statement)
-        for name, statement in connection.fetch(
-            "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%'"
-        )
-    }
-    expected = _expected()
+    if connection.dialect == "sqlite":
+        found = {name: _parts(statement) for name, statement in connection.fetch(_STATEMENTS)}
+        expected = _expected()
+    else:
+        found, expected = {}, _expected_columns()
+        for name, part in connection.fetch(_COLUMNS):
+            found[name] = found.get(name, frozenset()) | {part}
     missing = [f"`{name}` is missing" for name in expected if name not in found]
     strange = [f"`{name}` is not part of it" for name in found if name not in expected]
     other = [
@@ -94,6 +112,18 @@ def differences(connection: Connection) -> list[str]:
         if name in found and found[name] != expected[name]
     ]
     return missing + strange + other
+
+
+@functools.cache
+def _expected_columns() -> dict[str, frozenset[str]]:
+    """Return the columns of each table with their PostgreSQL types, and the names of indexes, each for itself."""
+    expected, dialect = {}, postgres_dialect()
+    for table in metadata().sorted_tables:
+        kinds = {column.name: column.type.compile(dialect).partition(" COLLATE")[0].lower() for column in table.columns}
+        nulls = {column.name: "" if column.nullable else " not null" for column in table.columns}
+        expected[table.name] = frozenset(f"{name} {kind}{nulls[name]}" for name, kind in kinds.items())
+        expected |= {str(index.name): frozenset({f"index of {table.name}"}) for index in table.indexes}
+    return expected
 
 
 @functools.cache
@@ -115,26 +145,44 @@ def _parts(statement: str) -> frozenset[str]:
 
 def _fixed(meta: MetaData) -> None:
     """Meta facts, the head of the chain with the writer's lease, and objects."""
-    Table("meta", meta, Column("name", Text, primary_key=True), Column("value", Text, nullable=False))
+    Table("meta", meta, Column("name", _TEXT, primary_key=True), Column("value", _TEXT, nullable=False))
     Table(
         "head",
         meta,
-        Column("id", Integer, CheckConstraint("id = 1"), primary_key=True),
+        Column("id", _INTEGER, CheckConstraint("id = 1"), primary_key=True),
         Column("genesis", LargeBinary, nullable=False),
-        Column("seq", Integer, nullable=False),
+        Column("seq", _INTEGER, nullable=False),
         Column("hash", LargeBinary, nullable=False),
-        Column("epoch", Integer, nullable=False),
-        Column("pid", Integer, nullable=False),
+        Column("epoch", _INTEGER, nullable=False),
+        Column("pid", _INTEGER, nullable=False),
     )
     Table(
         "object",
         meta,
-        Column("id", Integer, primary_key=True),
+        Column("id", _INTEGER, primary_key=True),
         Column("hash", LargeBinary, nullable=False),
-        Column("codec", Text, nullable=False),
-        Column("size", Integer, nullable=False),
+        Column("codec", _TEXT, nullable=False),
+        Column("size", _INTEGER, nullable=False),
         Column("body", LargeBinary, nullable=False),
         UniqueConstraint("hash"),
+    )
+
+
+def _archive(meta: MetaData) -> None:
+    """Pages of archived journal rows, and which page has rows of which process."""
+    Table(
+        "segment",
+        meta,
+        Column("page", _INTEGER, primary_key=True, autoincrement=False),
+        Column("codec", _TEXT, nullable=False),
+        Column("size", _INTEGER, nullable=False),
+        Column("body", LargeBinary, nullable=False),
+    )
+    Table(
+        "segment_pid",
+        meta,
+        Column("pid", _INTEGER, primary_key=True, autoincrement=False),
+        Column("page", _INTEGER, primary_key=True, autoincrement=False),
     )
 
 

@@ -1,4 +1,4 @@
-"""SQL texts of the hot path: one statement for any number of rows.
+"""SQL texts of the hot path on SQLite: one statement for any number of rows.
 
 Protocol: multi-row VALUES in a few fixed sizes. A batch of n rows takes the next size up and fills the rest with NULL rows, which
 the statement drops, so that a handful of prepared statements serves every batch. Measured beside `executemany` (loses the GIL per
@@ -11,9 +11,10 @@ import functools
 from collections.abc import Sequence
 from typing import Any, Final
 
+from agentos.errors import KernelPanic
 from agentos.store.tables import Table
 
-__all__ = ["ROWS_PER_STATEMENT_MAX", "close_versions", "drop_versions", "fill", "insert_rows", "size_for"]
+__all__ = ["ROWS_PER_STATEMENT_MAX", "close_versions", "drop_versions", "expect_all", "fill", "insert_rows", "size_for"]
 
 _SIZES: Final[tuple[int, ...]] = (
     *range(1, 9), *range(10, 33, 2), *range(36, 65, 4), *range(72, 129, 8), *range(144, 257, 16), *range(288, 513, 32),
@@ -67,3 +68,13 @@ def fill(rows: Sequence[Sequence[Any]], width: int) -> list[Any]:
         flat.extend(row)
     flat.extend((None,) * ((size_for(len(rows)) - len(rows)) * width))
     return flat
+
+
+def expect_all(table: Table, asked: int, done: int) -> None:
+    """Insist that every version that was to be replaced was current.
+
+    Raises:
+        KernelPanic: one was not.
+    """
+    if done != asked:
+        raise KernelPanic(f"{table.name}: {asked - done} of {asked} replaced versions were not current")

@@ -12,12 +12,16 @@ import sqlite3
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from agentos.abi.limits import BUSY_TIMEOUT_S
+from agentos.abi.place import Place
+from agentos.errors import AgentOSError, KernelPanic
+from agentos.store import sql
 from agentos.store.faults import refusal, translate
+from agentos.store.tables import Table
 
 __all__ = ["SYNCHRONOUS", "Connection", "connect", "eager"]
 
@@ -55,15 +59,19 @@ def eager() -> Iterator[None]:
 
 
 class Connection:
-    """One connection with its lock. Serves any thread, one at a time.
+    """One connection with its lock: a `Database`.
 
     Attributes:
         statements: Statements executed so far.
     """
 
+    dialect = "sqlite"
+    failures: type[Exception] = sqlite3.Error
+    keeps_nul = True
+
     def __init__(self, raw: sqlite3.Connection, path: Path | None) -> None:
         self.raw = raw
-        self.path = path
+        self.path: Place | None = path
         self.lock = threading.RLock()
         self.statements = 0
         self._closed = False
@@ -86,6 +94,13 @@ class Connection:
                 return self.execute(text, parameters).fetchall()
             except (sqlite3.OperationalError, sqlite3.DatabaseError) as error:
                 raise translate(error, self.path) from error
+            except UnicodeDecodeError as error:  # what SQLite says about a damaged schema may itself be no text
+                raise refusal("corrupt", self.path, "a text in it is no text") from error
+
+    def damage(self) -> str:
+        """Return what is wrong with the pages, tables and indexes of the file, or an empty text. Reads it all."""
+        found = str(self.fetch("PRAGMA integrity_check(1)")[0][0])
+        return "" if found == "ok" else f"the file is damaged: {found.strip().splitlines()[-1].lower()}"
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -100,11 +115,71 @@ class Connection:
                     self.raw.rollback()
                 raise
 
+    def batch(self) -> AbstractContextManager[None]:
+        """A transaction: nothing is gained by sending statements together."""
+        return self.transaction()
+
+    def insert(self, table: Table, rows: Sequence[Sequence[Any]], *, ignore_known: bool = False) -> None:
+        """Insert all rows; `ignore_known` keeps what is there under the same key."""
+        for page in _pages(rows):
+            text = sql.insert_rows(table, sql.size_for(len(page)), ignore_known=ignore_known)
+            self.execute(text, sql.fill(page, len(table.columns)))
+
+    def replace(self, table: Table, replaced: Sequence[Sequence[Any]]) -> None:
+        """Close or remove current versions.
+
+        Raises:
+            KernelPanic: one of them was not current.
+        """
+        width = len(table.keys) + 2
+        text_of = sql.close_versions if table.versioned else sql.drop_versions
+        for page in _pages(replaced):
+            done = self.execute(text_of(table, sql.size_for(len(page))), sql.fill(page, width)).rowcount
+            sql.expect_all(table, len(page), done)
+
+    def move_head(self, head: tuple[int, bytes], previous: bytes, epoch: int) -> None:
+        """Move the stored head.
+
+        Raises:
+            KernelPanic: it is not where this writer left it, or another writer has come.
+        """
+        text = "UPDATE head SET seq = ?, hash = ? WHERE id = 1 AND epoch = ? AND hash = ?"
+        if self.execute(text, (*head, epoch, previous)).rowcount != 1:
+            raise KernelPanic("another writer has moved the head of the journal")
+
+    def verdict(self, error: Exception) -> AgentOSError | KernelPanic:
+        """Tell a broken invariant from a failing disk."""
+        assert isinstance(error, sqlite3.Error), "only what the driver raises is judged"
+        if isinstance(error, sqlite3.IntegrityError | sqlite3.InterfaceError | sqlite3.ProgrammingError):
+            return KernelPanic(f"the store refused a batch: {error}")
+        return translate(error, self.path)
+
+    def snapshot(self) -> Connection:
+        """Return another connection, read-only, that sees one state of the store until it is closed."""
+        assert isinstance(self.path, Path), "a database in memory has one connection"
+        connection = connect(self.path, durability="strict", readonly=True)
+        connection.execute("BEGIN")
+        return connection
+
+    def table_names(self) -> set[str]:
+        """Return the names of the tables that are there."""
+        return {name for (name,) in self.fetch("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+    def size(self) -> int:
+        """Return the bytes of the file."""
+        return int(self.fetch("PRAGMA page_count")[0][0] * self.fetch("PRAGMA page_size")[0][0])
+
     def close(self) -> None:
         """Close the connection. Idempotent."""
         with self.lock:
             self._closed = True
             self.raw.close()
+
+
+def _pages(rows: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """Cut `rows` into what one statement takes."""
+    for start in range(0, len(rows), sql.ROWS_PER_STATEMENT_MAX):
+        yield rows[start : start + sql.ROWS_PER_STATEMENT_MAX]
 
 
 def connect(path: Path | None, *, durability: str, readonly: bool = False) -> Connection:

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from agentos.abi.records import StateRecord
+from agentos.store.database import Database
 from agentos.store.journal import Journal
 from agentos.store.objects import Objects
-from agentos.store.sqlite import Connection
 from agentos.store.tables import Table, table_of
 
 __all__ = ["StateReads"]
@@ -25,7 +25,7 @@ Record = TypeVar("Record", bound=StateRecord)
 class StateReads:
     """Reads of state; a base of `Reads`."""
 
-    def __init__(self, reader: Connection, journal: Journal, objects: Objects) -> None:
+    def __init__(self, reader: Database, journal: Journal, objects: Objects) -> None:
         self._reader = reader
         self.journal = journal
         self.objects = objects

@@ -1,4 +1,4 @@
--- From schema version 2 to 3: checkpoints, schedules, file overlays and retention, and what processes have to remember for them.
+-- From schema version 2 to 3: checkpoints, schedules, file overlays, retention and archived rows, and what processes have to remember for them.
 ALTER TABLE process ADD COLUMN resumes INTEGER DEFAULT 0 NOT NULL;
 ALTER TABLE process ADD COLUMN overlay INTEGER DEFAULT 0 NOT NULL;
 ALTER TABLE process ADD COLUMN id_map BLOB DEFAULT x'' NOT NULL;
@@ -79,3 +79,17 @@ CREATE TABLE schedule (
 CREATE UNIQUE INDEX schedule_current ON schedule (schedule) WHERE until IS NULL;
 CREATE INDEX schedule_live ON schedule (schedule) WHERE until IS NULL AND live = 1;
 CREATE UNIQUE INDEX schedule_version ON schedule (schedule, seq);
+CREATE TABLE segment (
+    page INTEGER NOT NULL,
+    codec TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    body BLOB NOT NULL,
+    PRIMARY KEY (page)
+);
+CREATE TABLE segment_pid (
+    pid INTEGER NOT NULL,
+    page INTEGER NOT NULL,
+    PRIMARY KEY (pid, page)
+);
+-- Rows of later writers have digest and key among their salted content.
+INSERT INTO meta (name, value) SELECT 'salted_from', CAST(epoch + 1 AS TEXT) FROM head;

@@ -112,3 +112,25 @@ def test_what_an_application_left_unfinished_does_not_go_on_without_its_policy(t
         assert refused["message"].startswith(f"process {pid} was started by an application")
     assert place.data("--store", "app.db", "audit") == []
     place.run("--store", "app.db", "wait", pid, "--no-policy")
+
+
+def test_a_process_is_taken_back_forked_compared_and_made_an_image(tmp_path: Path) -> None:
+    place = a_place(tmp_path)
+    place.call("spawn", "job.yaml", "--yes")
+    before = place.call("checkpoint", 1, "--note", "before").stdout.strip()
+    place.call("wait", 1)
+    assert [each["note"] for each in place.data("checkpoints", 1)] == ["before"]
+    assert "file" in {item["what"] for item in place.data("diff", before)["items"]}
+    assert "+ file /out.txt" in place.call("diff", before).stdout
+    told = place.call("restore", before)
+    assert "fs.write /out.txt  done  (undo can)" in told.stdout
+    assert "living again: 1" in told.stdout
+    assert "drive it with" in told.stderr
+    assert place.data("wait", 1)["state"] == "exited"
+    assert place.data("restore", before, "--new")["pids"] == {"1": 2}
+    fork = place.call("fork", "--checkpoint", before, "--grant", "fs.read /in.txt", "-o", "name").stdout.strip()
+    assert place.data("wait", fork, status=1)["code"] == "denied.capability"
+    assert place.data("fork", status=2)["code"] == "invalid.argument"
+    assert place.call("image", "commit", before, "done-job", "2", "-o", "name").stdout == "done-job:2\n"
+    place.call("checkpoints", "--drop", before)
+    assert place.data("restore", before, status=2)["code"] == "invalid.argument"

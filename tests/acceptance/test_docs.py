@@ -7,7 +7,7 @@
     ```output                    what the block before it printed
 
 In what is printed `...` stands for anything in a line, a line of only `...` for any lines; runs of blanks count as one, empty lines as
-none. Blocks of other languages are not run. `EXCERPTS` are pages whose blocks show a demo's own code; the demo's tests run that.
+none. Blocks of other languages are not run. `EXCERPTS` are pages that tests of their own run: a demo shows its own code, a database is needed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from agentos.programs import registry
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-EXCERPTS = {"tutorial/triage.md"}
+EXCERPTS = {"tutorial/triage.md", "howto/postgresql.md"}
 RUN = ("python", "console")
 FENCE = re.compile(r"^```(?P<language>\w+)(?P<options>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 

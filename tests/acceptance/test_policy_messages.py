@@ -106,7 +106,7 @@ my.policy:2:46: E001 `&` has no meaning here
 allow fs.write "/notes/**" when sizee <= 64KB
 """,
         """
-my.policy:2:33: E011 unknown attribute `sizee` for fs.write; has: path, text, data, mode, size, ...
+my.policy:2:33: E011 unknown attribute `sizee` for fs.write; has: path, text, data, mode, if_digest, permissions, size, ...
   allow fs.write "/notes/**" when sizee <= 64KB
                                   ^
   hint: did you mean `size`?

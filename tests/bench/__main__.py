@@ -13,11 +13,16 @@ from pathlib import Path
 
 from tests.bench import (
     bench_calls,
+    bench_checkpoint,
     bench_cost,
     bench_decide,
+    bench_durability,
     bench_fork,
     bench_host,
+    bench_million,
     bench_open,
+    bench_peers,
+    bench_postgres,
     bench_profile,
     bench_provenance,
     bench_spawn,
@@ -29,8 +34,9 @@ __all__ = ["BENCHES", "main"]
 
 BENCHES: dict[str, Bench] = {
     "calls": bench_calls.run, "steps": bench_steps.run, "profile": bench_profile.run, "spawn": bench_spawn.run, "fork": bench_fork.run,
-    "decide": bench_decide.run, "open": bench_open.run, "cost": bench_cost.run, "host": bench_host.run,
-    "provenance": bench_provenance.run,
+    "decide": bench_decide.run, "open": bench_open.run, "checkpoint": bench_checkpoint.run, "cost": bench_cost.run, "host": bench_host.run,
+    "provenance": bench_provenance.run, "peers": bench_peers.run, "durability": bench_durability.run,
+    "million": bench_million.run, "postgres": bench_postgres.run,
 }  # fmt: skip
 
 

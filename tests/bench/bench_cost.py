@@ -13,7 +13,7 @@ from agentos.programs.sys import Sys
 from tests.bench.harness import Size, Spent, Table, store_bytes
 from tests.bench.traffic import kernel
 
-__all__ = ["run"]
+__all__ = ["run", "run_to_end"]
 
 
 @agentos.program("bench-some")
@@ -47,7 +47,7 @@ def run(size: Size, folder: Path) -> Iterator[Table]:
             )
     yield table
     steps = size.of(1_000)
-    spent = anyio.run(_run, folder / "grow", "bench-grow", 1, {"steps": steps})[0]
+    spent = anyio.run(run_to_end, folder / "grow", "bench-grow", 1, {"steps": steps})[0]
     grown = store_bytes(folder / "grow" / "store.db")
     table = Table(f"{steps} save points of a state that grows by 1 KB", ("store bytes", "bytes a step", "CPU us a step"))
     table.add(f"{grown}", f"{grown / steps:.0f}", f"{spent.cpu_s / steps * 1e6:.0f}")
@@ -55,14 +55,14 @@ def run(size: Size, folder: Path) -> Iterator[Table]:
 
 
 def _calls(folder: Path, kind: str, processes: int, each: int) -> list[str]:
-    anyio.run(_run, folder, "bench-some", processes, {"kind": kind, "calls": 0})
+    anyio.run(run_to_end, folder, "bench-some", processes, {"kind": kind, "calls": 0})
     before = store_bytes(folder / "store.db")
-    _, *counted = anyio.run(_run, folder, "bench-some", processes, {"kind": kind, "calls": each})
+    _, *counted = anyio.run(run_to_end, folder, "bench-some", processes, {"kind": kind, "calls": each})
     calls = processes * each
     return [*(f"{count / calls:.3f}" for count in counted), f"{(store_bytes(folder / 'store.db') - before) / calls:.0f}"]
 
 
-async def _run(folder: Path, program: str, processes: int, args: Mapping[str, object]) -> tuple[Spent, int, int, int]:
+async def run_to_end(folder: Path, program: str, processes: int, args: Mapping[str, object]) -> tuple[Spent, int, int, int]:
     """Run processes to their end; returns time, rows, statements and commits between the spawns and the last exit."""
     async with kernel(folder) as opened:
         journal, image = opened.core.journal, agentos.Image.program(program, capabilities=["noop.*"])

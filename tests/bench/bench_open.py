@@ -18,7 +18,7 @@ from tests.bench.bench_spawn import recv
 from tests.bench.harness import Size, Spent, Table, store_bytes
 from tests.bench.traffic import all_wait, kernel, let_go, spawn_all
 
-__all__ = ["run"]
+__all__ = ["make_pending", "reopened", "run"]
 
 _SAVE_EVERY = 5_000
 Fill = Callable[[Path, int], Awaitable[None]]
@@ -48,7 +48,7 @@ async def past(sys: Sys, rows: int) -> None:
 def run(size: Size, folder: Path) -> Iterator[Table]:
     """Yield the opening of stores, then of interpreters."""
     cases: list[tuple[str, int, Fill]] = [
-        ("empty", 0, _nothing), ("pending processes, run again from their tape", size.of(1_000), _pending),
+        ("empty", 0, _nothing), ("pending processes, run again from their tape", size.of(1_000), make_pending),
         ("parked processes", size.of(10_000), _parked), ("rows of history", size.of(100_000), _history),
     ]  # fmt: skip
     if size.full:
@@ -59,12 +59,12 @@ def run(size: Size, folder: Path) -> Iterator[Table]:
     for name, count, fill in cases:
         where = folder / f"{name.partition(',')[0]}-{count}"
         anyio.run(fill, where, count)
-        table.add(name, f"{count}", f"{store_bytes(where / 'store.db')}", *_opened(where, size.rounds))
+        table.add(name, f"{count}", f"{store_bytes(where / 'store.db')}", *reopened(where, size.rounds))
     yield table
     yield _starts(size, folder)
 
 
-def _opened(folder: Path, rounds: int) -> list[str]:
+def reopened(folder: Path, rounds: int) -> list[str]:
     turns = [anyio.run(_open, folder) for _ in range(rounds)]
     return [f"{median(turn[at] for turn in turns) * 1e3:.1f}" for at in range(3)]
 
@@ -86,7 +86,7 @@ async def _nothing(folder: Path, count: int) -> None:
         assert count == 0
 
 
-async def _pending(folder: Path, count: int) -> None:
+async def make_pending(folder: Path, count: int) -> None:
     async with kernel(folder) as opened:
         opened.core.scheduler.resident_max = count + 2
         await _settled(opened, agentos.Image.program("bench-pending", capabilities=["noop.*"]), count)

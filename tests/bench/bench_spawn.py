@@ -18,7 +18,7 @@ from agentos.store import open_store
 from tests.bench.harness import Size, Spent, Table, spread, store_bytes
 from tests.bench.traffic import all_wait, kernel, let_go, spawn_all
 
-__all__ = ["run"]
+__all__ = ["run", "spawns", "stored"]
 
 _GRANTS = [f"fs.read /d{number}/**" for number in range(20)]
 _forks: dict[int, list[float]] = {}
@@ -53,7 +53,7 @@ def run(size: Size, folder: Path) -> Iterator[Table]:
         f"{count} spawns, up to 256 at once, each returned once it is durable", ("image", "spawns/s", "spread", "CPU us each")
     )
     for name, image in images.items():
-        turns = [anyio.run(_spawns, folder / f"{name}-{turn}", image, count) for turn in range(size.rounds)]
+        turns = [anyio.run(spawns, folder / f"{name}-{turn}", image, count) for turn in range(size.rounds)]
         rate, apart = spread([count / spent.wall_s for spent in turns])
         rates.add(name, f"{rate:.0f}", apart, f"{median(spent.cpu_s for spent in turns) / count * 1e6:.0f}")
     yield rates
@@ -61,12 +61,12 @@ def run(size: Size, folder: Path) -> Iterator[Table]:
     sizes = Table("bytes of one live process", ("image", "memory", "store"), note=note)
     for name, image in images.items():
         memory = anyio.run(_memory, folder / f"memory-{name}", image, size.of(500))
-        sizes.add(name, f"{memory:.0f}", f"{_stored(folder / f'{name}-0', folder / f'empty-{name}') / count:.0f}")
+        sizes.add(name, f"{memory:.0f}", f"{stored(folder / f'{name}-0', folder / f'empty-{name}') / count:.0f}")
     yield sizes
     yield anyio.run(_fork, folder / "fork", size.of(300))
 
 
-async def _spawns(folder: Path, image: agentos.Image, count: int) -> Spent:
+async def spawns(folder: Path, image: agentos.Image, count: int) -> Spent:
     async with kernel(folder) as opened:
         await opened.register(image)
         with Spent() as spent:
@@ -74,7 +74,7 @@ async def _spawns(folder: Path, image: agentos.Image, count: int) -> Spent:
     return spent
 
 
-def _stored(folder: Path, empty: Path) -> int:
+def stored(folder: Path, empty: Path) -> int:
     """Return how much larger a store is than an empty one."""
     empty.mkdir()
     open_store(empty / "store.db", clock=SystemClock()).close()

@@ -20,9 +20,12 @@ from pathlib import Path
 from statistics import median
 from types import TracebackType
 
-__all__ = ["Bench", "Load", "Raw", "Size", "Spent", "Table", "each_us", "loads", "quick", "raw_rate", "spread", "store_bytes"]
+__all__ = [
+    "PAYLOAD", "Bench", "Load", "Raw", "Size", "Spent", "Table", "each_us", "loads", "quick", "raw_commits", "raw_rate", "spread",
+    "store_bytes",
+]  # fmt: skip
 
-_PAYLOAD = bytes(range(200)) * 4
+PAYLOAD = bytes(range(200)) * 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,11 @@ class Spent:
         self._cpu, self._wall = time.process_time() - self._busy_s(), time.perf_counter()
         return self
 
+    @property
+    def so_far_s(self) -> float:
+        """Wall seconds since the clocks were started."""
+        return time.perf_counter() - self._wall
+
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Stop the clocks."""
         self.wall_s = time.perf_counter() - self._wall
@@ -137,16 +145,29 @@ class Raw:
 
 def raw_rate(folder: Path, seconds: float, busy_s: Callable[[], float] = float) -> Raw:
     """Measure single commits of plain sqlite3 in `folder`: what the disk gives to one who waits for every row."""
+    with _raw(folder) as raw:
+        count, spent = 0, Spent(busy_s)
+        with spent:
+            while not count or spent.so_far_s < seconds:
+                raw.execute("INSERT INTO t (b) VALUES (?)", (PAYLOAD,))
+                count += 1
+    return Raw(count / spent.wall_s, spent.cpu_s / count * 1e6)
+
+
+def raw_commits(folder: Path, count: int, size_bytes: int) -> None:
+    """Commit `count` rows of that many bytes one by one with plain sqlite3, into ``raw.db``."""
+    with _raw(folder) as raw:
+        for _ in range(count):
+            raw.execute("INSERT INTO t (b) VALUES (?)", (bytes(size_bytes),))
+
+
+@contextlib.contextmanager
+def _raw(folder: Path) -> Iterator[sqlite3.Connection]:
     with contextlib.closing(sqlite3.connect(folder / "raw.db", isolation_level=None)) as raw:
         raw.execute("PRAGMA journal_mode = WAL")
         raw.execute("PRAGMA synchronous = FULL")
         raw.execute("CREATE TABLE IF NOT EXISTS t (a INTEGER PRIMARY KEY, b BLOB)")
-        count, begun = 0, time.perf_counter()
-        with Spent(busy_s) as spent:
-            while not count or time.perf_counter() - begun < seconds:
-                raw.execute("INSERT INTO t (b) VALUES (?)", (_PAYLOAD,))
-                count += 1
-    return Raw(count / spent.wall_s, spent.cpu_s / count * 1e6)
+        yield raw
 
 
 @dataclass(frozen=True, slots=True)

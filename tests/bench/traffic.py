@@ -7,10 +7,12 @@ agentos alone; a policy layer is loaded, so every call is decided.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import anyio
 
@@ -75,7 +77,12 @@ async def effect(sys: Sys) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What happened between two moments. `late_s` is the longest that a task of the host was kept waiting for the event loop."""
+    """What happened between two moments.
+
+    Attributes:
+        late_s: The longest that a task of the host was kept waiting for the event loop.
+        commit_times_s: How long each commit took, sorted.
+    """
 
     calls: int
     wall_s: float
@@ -83,6 +90,12 @@ class Window:
     statements: int
     commits: int
     late_s: float
+    commit_times_s: tuple[float, ...]
+
+    @property
+    def commit_p99_s(self) -> float:
+        """What 99 of 100 commits took at most."""
+        return self.commit_times_s[len(self.commit_times_s) * 99 // 100] if self.commit_times_s else 0.0
 
     @property
     def rate(self) -> float:
@@ -96,8 +109,8 @@ class Window:
 
 
 @asynccontextmanager
-async def kernel(folder: Path, **options: object) -> AsyncIterator[agentos.Kernel]:
-    """Open a kernel with the device that does nothing."""
+async def kernel(folder: Path, *, store: str = "", **options: object) -> AsyncIterator[agentos.Kernel]:
+    """Open a kernel with the device that does nothing, on a file of `folder` or the store named."""
     (folder / "w").mkdir(parents=True, exist_ok=True)
     logging.getLogger("agentos.kernel").setLevel(logging.ERROR)  # greed is what is measured, not news
     given = {
@@ -108,7 +121,7 @@ async def kernel(folder: Path, **options: object) -> AsyncIterator[agentos.Kerne
         "grace_s": 1.0,
         **options,
     }
-    async with agentos.open(folder / "store.db", **given) as opened:  # type: ignore[arg-type]
+    async with agentos.open(store or folder / "store.db", **given) as opened:  # type: ignore[arg-type]
         yield opened
 
 
@@ -146,11 +159,13 @@ async def window(
     processes: int,
     seconds: float,
     busy_s: Callable[[], float] = float,
+    *,
     sampled: Callable[[bool], object] = bool,
+    store: str = "",
 ) -> Window:
     """Return what `processes` processes get done in `seconds`. `sampled` is told when the window opens and closes."""
     global _count  # noqa: PLW0603 - programs are found by name and share the interpreter with this
-    async with kernel(folder) as opened:
+    async with kernel(folder, store=store) as opened:
         _count = count = Count()
         await spawn_all(opened, agentos.Image.program(f"bench-{kind}", capabilities=["noop.*"]), processes)
         let_go(opened)
@@ -158,6 +173,7 @@ async def window(
             while count.started < processes:  # noqa: ASYNC110 - the programs run as in a real kernel, and signal nobody
                 await anyio.sleep(0.002)
         journal = opened.core.journal
+        times = _timed_commits(opened)
         calls, statements, commits = count.calls, journal.statements, journal.commits
         sampled(True)
         with Spent(busy_s) as spent:
@@ -168,7 +184,21 @@ async def window(
         sampled(False)
         statements, commits = journal.statements - statements, journal.commits - commits
         count.stop = True
-    return Window(made, spent.wall_s, spent.cpu_s, statements, commits, late_s)
+        return Window(made, spent.wall_s, spent.cpu_s, statements, commits, late_s, tuple(sorted(times)))
+
+
+def _timed_commits(opened: agentos.Kernel) -> list[float]:
+    """Return a list to which every commit from now on adds how long it took."""
+    journal, times = opened.core.journal, []
+    commit = journal._commit
+
+    def timed(batch: Any) -> None:
+        begun = time.perf_counter()
+        commit(batch)
+        times.append(time.perf_counter() - begun)
+
+    journal._commit = timed
+    return times
 
 
 async def _look(seconds: float) -> float:

@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 
 import agentos
+from agentos.abi.records import MessageRecord
 from agentos.runtime.boot import Open
 from agentos.testing import Ledger
 from agentos.testing.crash import crash_point, install
@@ -85,6 +86,28 @@ async def spender(sys: Any) -> float:
 async def unstorable(sys: Any) -> object:
     """Return what no store can keep."""
     return object()
+
+
+@agentos.program("saver")
+async def saver(sys: Any) -> Any:
+    """Hear something, make a save point, and act."""
+    if sys.state is None:
+        heard = (await sys.msg.recv()).value
+        await sys.save(heard)
+        await anyio.sleep(0.01)  # what it did until here is committed before it does more
+    return str((await sys.ledger.keyed(value=sys.state))["value"])
+
+
+async def run_saver(where: str) -> str:
+    """Unwind a saver while it waits, tell it something, and let it come to its end; go on with it when it is there already."""
+    async with opened(Path(where)) as kernel:
+        kernel.core.scheduler.resident_max = 0
+        process = kernel.process(1) if await kernel.ps(all=True) else await kernel.spawn(image("saver"))
+        await kernel.run_until_idle(5)
+        install()
+        if not kernel.core.store.current(MessageRecord, live=None):
+            await process.send("hello")
+        return str((await process.wait(5)).value)
 
 
 async def run_actor(where: str, effect: str, policy: str | None, edit: dict[str, Any] | None, capabilities: list[str]) -> None:

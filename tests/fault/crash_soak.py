@@ -19,7 +19,8 @@ from agentos.abi.codec import decode
 from agentos.abi.records import MessageRecord
 from agentos.testing import Ledger
 from agentos.testing.crash import install
-from tests.fault.crash_programs import answer_people
+from tests.fault import soak_upkeep
+from tests.fault.crash_programs import answer_of, answer_people, counted
 
 LIFE_S = 80
 GATE = 'restrict "gate" version 1\nask ledger.* when delay_s == 0.001\n'
@@ -137,33 +138,75 @@ async def end_of(kernel: agentos.Kernel, pid: int) -> agentos.Exit:
         raise AssertionError(f"hangs: row {core.journal.head}, asks {await kernel.asks()}, {states}") from None
 
 
-async def live(where: str, seed: int, workers: int, rounds: int, resident: int) -> dict[str, Any]:
-    """Bring the ring to its end from wherever the last kernel left it, and tell what came of it."""
+def opened(folder: Path, store: str, lease_ttl_s: float) -> Any:
+    """A kernel on the folder's own store, or on the store at an address once its last kernel's lease has ended."""
+    device = Ledger(folder / "ledger").device
+    leased = {"standby": True, "lease_ttl_s": lease_ttl_s} if store else {}
+    return agentos.open(
+        store or folder / "store.db",
+        workspace=folder / "w",
+        devices={"ledger": device},
+        control=False,
+        durability="fast",
+        **leased,
+    )
+
+
+async def live(
+    where: str, seed: int, workers: int, rounds: int, resident: int, store: str = "", lease_ttl_s: float = 0.0, upkeep: int = 0
+) -> dict[str, Any]:  # fmt: skip
+    """Bring the ring to its end from wherever the last kernel left it, and tell what came of it; `upkeep` is a seed, 0 does none."""
     folder, kinds = Path(where), Counter[str]()
     (folder / "w").mkdir(parents=True, exist_ok=True)
-    ledger = Ledger(folder / "ledger")
     install()
-    async with agentos.open(
-        folder / "store.db", workspace=folder / "w", devices={"ledger": ledger.device}, control=False, durability="fast"
-    ) as kernel:
+    async with opened(folder, store, lease_ttl_s) as kernel:
         kernel.core.scheduler.resident_max = resident
         known = [process.pid for process in await kernel.ps(all=True) if process.name == "ring"]
+        await try_again(kernel)
         for name in ("worker", "leaf"):
             await kernel.register(agentos.Image.program(name, capabilities=GRANT))
         if not known:
             args = {"seed": seed, "workers": workers, "rounds": rounds}
             known = [(await kernel.spawn(agentos.Image.program("ring", capabilities=GRANT), args=args)).pid]
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(answer_people, kernel, folder / "ledger", kinds)
+            tasks.start_soon(answer_people, kernel, folder / "ledger", kinds, 0.02)
+            if upkeep:
+                await soak_upkeep.begin(kernel)
+                tasks.start_soon(soak_upkeep.upkeep, kernel, folder, random.Random(upkeep))
             ended = await end_of(kernel, known[0])
+            await soak_upkeep.end(kernel)
             tasks.cancel_scope.cancel()
         messages = kernel.core.store.current(MessageRecord, live=None)
         return {
             "state": ended.state, "value": ended.value, "error": str(ended.error or ""), "asked": dict(kinds),
-            "ledger": dict(Counter(entry["value"] for entry in ledger.entries)), "chain": kernel.core.store.verify().ok,
+            "ledger": dict(counted(folder / "ledger")), "chain": kernel.core.store.verify().ok,
             "unread": [str(decode(message.value)) for message in messages if message.live], "messages": len(messages),
             "alive": len(await kernel.ps()), "open": len(await kernel.asks()), "rows": kernel.core.journal.head,
+            "aside": kernel.core.store.reader.fetch("SELECT count(*) FROM journal WHERE op = 'note.poisoned'")[0][0],
+            "beside": await soak_upkeep.told(kernel, folder) if upkeep else None,
         }  # fmt: skip
+
+
+async def try_again(kernel: agentos.Kernel) -> None:
+    """Give the processes another try that were set aside, because kernel after kernel died before they came to anything."""
+    for process in await kernel.ps():
+        if process.state == "paused":
+            await kernel.process(process.pid).signal("resume")
+
+
+async def answer_outside(where: str, store: str, most: int) -> int:
+    """Answer at most so many asks through the store, while no kernel runs; returns how many."""
+    folder = Path(where)
+    answered = 0
+    try:
+        async with agentos.connect(store or folder / "store.db") as view:
+            for ask in (await view.asks())[:most]:
+                await view.answer(ask.id, "approve", by="pat", **answer_of(ask, folder / "ledger"))
+                answered += 1
+    except agentos.Invalid as error:
+        if error.reason not in ("held", "missing"):  # the lease of the last kernel has not ended yet, or there was none
+            raise
+    return answered
 
 
 def warm() -> None:

@@ -52,6 +52,19 @@ async def test_goal_object_message_label_and_question_survive_a_kill(kernels: Zy
         assert (await kernel.verify_audit()).ok
 
 
+async def test_a_process_that_did_something_since_it_was_parked_never_looks_parked(kernels: Zygote, tmp_path: Path) -> None:
+    """A save, or a raised label, writes the process down anew: what it had waited for before is not what it waits for now."""
+    for number in range(1, 20):
+        where = str(tmp_path / str(number))
+        if kernels.run(f"{CASES}:run_saver", where, crash_at=f"commit.after:{number}") is not None:
+            break
+        for after in range(1, 3):
+            kernels.run(f"{CASES}:run_saver", where, crash_at=f"commit.after:{after}")
+        assert kernels.run(f"{CASES}:run_saver", where) == "hello"
+        assert lines(Path(where)) == [("keyed", "hello")]
+    assert number > 3
+
+
 # --- calls of the host ------------------------------------------------------------------------------------------------------
 
 

@@ -1,8 +1,10 @@
-"""INVARIANT committed-survives: after SIGKILL at any statement the store holds a prefix that contains all that was acknowledged."""
+"""INVARIANT committed-survives: after SIGKILL at any statement the store holds a prefix that contains all that was acknowledged.
+
+Torn files are in `test_torn_store`, failing writes in `test_failing_disk`.
+"""
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -15,11 +17,7 @@ from agentos.errors import Invalid
 from agentos.store import Store
 from agentos.store.sqlite import Connection
 from tests.fault.store_crash import PROCESSES, TURNS
-from tests.room.store.builders import change, file_store, row, spawned
-
-PAGE = 4096
-FRAME = 24 + PAGE
-WAL_HEADER = 32
+from tests.room.store.builders import file_store, row, spawned
 
 
 def check_prefix(store: Store) -> int:
@@ -48,60 +46,6 @@ def test_a_writer_killed_at_any_statement_loses_nothing_acknowledged(tmp_path: P
             store.journal.append(row())
             assert store.verify().ok
     assert held == 1 + PROCESSES + TURNS * (PROCESSES + 1)
-
-
-def grown(folder: Path, batches: int = 6) -> list[int]:
-    """Copy a store to `folder` whose last batches are all in the WAL; returns the numbers at which batches ended."""
-    origin = folder.with_name("origin")
-    with file_store(origin) as store:
-        spawned(store, 1)
-    ends = [1]
-    with file_store(origin) as store:
-        process = store.get(ProcessRecord, 1)
-        for batch in range(batches):
-            for _ in range(3):
-                store.journal.append(row(1, args=bytes([batch]) * 2_500), [change(process)])
-            store.journal.flush()
-            ends.append(store.journal.head)
-        shutil.copytree(origin, folder)
-    return ends
-
-
-def test_a_truncated_wal_keeps_a_prefix(tmp_path: Path) -> None:
-    ends = grown(tmp_path / "whole")
-    size = (tmp_path / "whole" / "store.db-wal").stat().st_size
-    cuts = sorted({cut for end in range(WAL_HEADER, size + 1, FRAME) for cut in (end, end - 1, end + 1, end + FRAME // 2)})
-    heads = []
-    for cut in cuts:
-        copy = shutil.copytree(tmp_path / "whole", tmp_path / "copy")
-        with (copy / "store.db-wal").open("r+b") as wal:
-            wal.truncate(min(cut, size))
-        with file_store(copy) as store:
-            assert store.verify().ok
-            assert store.get(ProcessRecord, 1).seq == store.journal.head
-            heads.append(store.journal.head)
-        shutil.rmtree(copy)
-    assert heads == sorted(heads)
-    assert sorted(set(heads)) == ends
-
-
-@pytest.mark.parametrize("where", ["frame header", "page", "checksum"])
-def test_a_corrupted_wal_frame_keeps_the_prefix_before_it(tmp_path: Path, where: str) -> None:
-    ends = grown(tmp_path / "whole")
-    size = (tmp_path / "whole" / "store.db-wal").stat().st_size
-    at = {"frame header": 0, "page": 24 + 100, "checksum": 16}[where]
-    for frame in range(WAL_HEADER, size, FRAME * 2):
-        copy = shutil.copytree(tmp_path / "whole", tmp_path / "copy")
-        with (copy / "store.db-wal").open("r+b") as wal:
-            wal.seek(frame + at)
-            damaged = bytes(byte ^ 0xFF for byte in wal.read(8))
-            wal.seek(frame + at)
-            wal.write(damaged)
-        with file_store(copy) as store:
-            assert store.verify().ok
-            assert store.journal.head in ends[:-1]
-            assert store.get(ProcessRecord, 1).seq == store.journal.head
-        shutil.rmtree(copy)
 
 
 REASONS = {sqlite3.SQLITE_FULL: "full", sqlite3.SQLITE_IOERR: "io"}

@@ -32,7 +32,11 @@ class Right:
 
 @dataclass
 class Process:
-    """A process. A worker has commands to obey, and a question it waits for."""
+    """A process. A worker has commands to obey, and a question it waits for.
+
+    `told` are all commands that it ever got, `ids` the pids that it knows others by, `born_to` its first parent; `is_bare`: a branch of one
+    that held nothing.
+    """
 
     pid: int
     parent: int | None
@@ -43,14 +47,44 @@ class Process:
     log: list[Any] = field(default_factory=list)
     question: str | None = None
     answer: str | None = None
-    inbox: int = 0
+    inbox: list[int] = field(default_factory=list)
     forks: list[Process] = field(default_factory=list)
     giver: Process | None = None
+    told: list[tuple[Any, ...]] = field(default_factory=list)
+    ids: dict[int, int] = field(default_factory=dict)
+    born_to: int | None = None
+    is_bare: bool = False
+
+    def tell(self, command: tuple[Any, ...]) -> None:
+        self.told.append(command)
+        self.commands.append(command)
 
     @property
     def has_rights(self) -> bool:
         """A worker's rights come from the host, or from the worker that forked it: then they end with that one's."""
-        return self.giver is None or (self.giver.is_live and self.giver.has_rights)
+        return not self.is_bare and (self.giver is None or (self.giver.is_live and self.giver.has_rights))
+
+
+@dataclass
+class Then:
+    """What a worker was at a checkpoint."""
+
+    obeyed: int
+    commands: list[tuple[Any, ...]]
+    log: list[Any]
+    question: str | None
+    inbox: list[int]
+    had_rights: bool
+    ids: dict[int, int]
+
+
+@dataclass
+class Point:
+    """A checkpoint of a worker and those below it, by pid, and which pids there were at all."""
+
+    pid: int
+    family: dict[int, Then]
+    known: set[int]
 
 
 class Oracle:
@@ -65,7 +99,7 @@ class Oracle:
     # --- processes ----------------------------------------------------------------------------------------------------------
 
     def born(self, pid: int, parent: int | None = None, *, is_worker: bool = False) -> Process:
-        process = self.processes[pid] = Process(pid, parent, is_worker)
+        process = self.processes[pid] = Process(pid, parent, is_worker, born_to=parent)
         return process
 
     def live(self, *, workers: bool | None = None) -> list[Process]:
@@ -82,7 +116,7 @@ class Oracle:
     def end(self, pid: int) -> None:
         """A process ends: its rights end with all that was derived from them, and its living ancestors keep its children."""
         process = self.processes[pid]
-        process.is_live, process.question, process.inbox, process.is_paused = False, None, 0, False
+        process.is_live, process.question, process.inbox, process.is_paused = False, None, [], False
         for right in [right for right in self.rights.values() if right.pid == pid]:
             self.revoke(right.cap)
         for child in self.processes.values():
@@ -155,15 +189,91 @@ class Oracle:
         elif what == "effect":
             self.effects.append(args[0])
         elif what == "send":
-            target = self.processes[args[0]]
+            target = self.processes[process.ids.get(args[0], args[0])]
             process.log.append("sent" if target.is_live else "invalid.state")
-            target.inbox += target.is_live
+            target.inbox += [process.pid] * target.is_live
         elif what == "ask":
             process.question = args[0]
         elif what == "fork":
-            process.forks.append(Process(0, process.pid, is_worker=True, giver=process, log=list(process.log)))
+            child = Process(0, process.pid, is_worker=True, giver=process, log=list(process.log), ids=process.ids)
+            child.born_to = process.pid
+            process.forks.append(child)
             process.log.append("forked")
         elif what == "exit":
             self.end(process.pid)
         else:
             assert what == "save"
+
+    # --- checkpoints --------------------------------------------------------------------------------------------------------
+
+    def point(self, pid: int) -> Point:
+        """Remember what a worker and those below it are."""
+        family = {
+            p.pid: Then(
+                len(p.told) - len(p.commands),
+                list(p.commands),
+                list(p.log),
+                p.question,
+                list(p.inbox),
+                p.has_rights,
+                dict(p.ids),
+            )
+            for p in self.live()
+            if self.is_below(p.pid, pid)
+        }
+        return Point(pid, family, set(self.processes))
+
+    def is_below(self, pid: int, ancestor: int) -> bool:
+        """Say whether a process is or descends from another, whoever of them has ended."""
+        at: int | None = pid
+        while at is not None and at != ancestor:
+            at = self.processes[at].born_to
+        return at is not None
+
+    def restore(self, point: Point) -> None:
+        """Go back: whoever is younger ends, the others are what they were, and are told again what they were told since."""
+        members = {pid for pid in self.processes if self.is_below(pid, point.pid)}
+        for pid in sorted(members - point.known, reverse=True):
+            if self.processes[pid].is_live:
+                self.end(pid)
+        for pid, then in point.family.items():
+            process = self.processes[pid]
+            since = process.inbox[len(then.inbox) :] if process.is_live else []
+            process.is_live, process.is_paused = True, False
+            process.log, process.question, process.answer, process.ids = list(then.log), then.question, None, dict(then.ids)
+            process.commands = process.told[then.obeyed :]
+            process.inbox = then.inbox + [sender for sender in since if sender not in members]
+        for process in self.processes.values():
+            process.parent = self._living_parent(process.born_to)
+
+    def _living_parent(self, pid: int | None) -> int | None:
+        while pid is not None and not self.processes[pid].is_live:
+            pid = self.processes[pid].born_to
+        return pid
+
+    def copy(self, point: Point, pids: dict[int, int]) -> None:
+        """Start the family of a point once more, under new pids."""
+        for old in sorted(point.family):
+            then, source = point.family[old], self.processes[old]
+            above = source.born_to
+            while above is not None and above not in pids:
+                above = self.processes[above].born_to
+            process = self.branch(point, old, pids[old])
+            process.parent = process.born_to = None if above is None else pids[above]
+            process.commands, process.told = list(then.commands), list(then.commands)
+            process.inbox = [pids.get(sender, sender) for sender in then.inbox]
+            process.ids = {known: pids.get(at, at) for known, at in then.ids.items()} | pids
+            if source.giver is not None and source.giver.pid in pids and then.had_rights:
+                process.giver = self.processes[pids[source.giver.pid]]
+
+    def branch(self, point: Point, old: int, pid: int) -> Process:
+        """Start a worker that goes on from what another was at a point."""
+        then = point.family[old]
+        process = self.born(pid, None, is_worker=True)
+        process.log, process.question, process.is_bare, process.ids = (
+            list(then.log),
+            then.question,
+            not then.had_rights,
+            dict(then.ids),
+        )
+        return process

@@ -22,7 +22,7 @@ from agentos.abi.records import MessageRecord
 from agentos.runtime.kernel import Kernel
 from agentos.testing import Ledger
 from tests.builders import crash, live, opened, refused
-from tests.model.oracle import Oracle, Right
+from tests.model.oracle import Oracle, Point, Right
 
 SPACES = st.sampled_from(["a", "b"])
 NAMES = st.sampled_from(["x", "y"])
@@ -75,6 +75,8 @@ class KernelMachine(RuleBasedStateMachine):
         self.kernel = self._open()
         self.eye = self.do(self.kernel.spawn, agentos.Image.host("eye"), grant=["obj.get, obj.list"])
         self.count = 0
+        self.points: dict[str, Point] = {}
+        self.is_restored = False
         self.is_changed = False
         for space in ("a", "b"):
             self.spawn_host(space, True, None)
@@ -239,7 +241,7 @@ class KernelMachine(RuleBasedStateMachine):
             target = _one(list(self.oracle.processes.values()), other).pid
             command = (word, target, self._fresh()) if word == "send" else (word, self._fresh())
             self.do(self.kernel.process(process.pid).send, list(command))
-            process.commands.append(command)
+            process.tell(command)
         if crash_at_once:
             self._crash()
         self.settle()
@@ -254,6 +256,38 @@ class KernelMachine(RuleBasedStateMachine):
         self.do(self.kernel.answer, ask.id, "approve", by="me", value=process.answer)
         if crash_at_once:
             self._crash()
+        self.settle()
+
+    # --- checkpoints --------------------------------------------------------------------------------------------------------
+
+    @rule(pick=PICK)
+    @precondition(lambda self: self.oracle.live(workers=True) and len(self.points) < 4)
+    def checkpoint(self, pick: int) -> None:
+        process = _one(self.oracle.live(workers=True), pick)
+        self.points[self.do(self.kernel.process(process.pid).checkpoint)] = self.oracle.point(process.pid)
+        self.settle()
+
+    @rule(pick=PICK, crash_at_once=st.booleans())
+    @precondition(lambda self: self.points)
+    def go_back(self, pick: int, crash_at_once: bool) -> None:
+        checkpoint, point = _one(sorted(self.points.items()), pick)
+        report = self.do(self.kernel.restore, checkpoint)
+        assert set(report.pids) == set(point.family)
+        self.oracle.restore(point)
+        self.is_restored = True
+        if crash_at_once:
+            self._crash()
+        self.settle()
+
+    @rule(pick=PICK, whole=st.booleans())
+    @precondition(lambda self: self.points and len(self.oracle.live(workers=True)) < 6)
+    def start_again(self, pick: int, whole: bool) -> None:
+        checkpoint, point = _one(sorted(self.points.items()), pick)
+        self.is_restored = True
+        if whole:
+            self.oracle.copy(point, self.do(self.kernel.restore, checkpoint, mode="new").pids)
+        else:
+            self.oracle.branch(point, point.pid, self.do(self.kernel.fork, checkpoint=checkpoint).pid)
         self.settle()
 
     # --- crashes and the comparison -----------------------------------------------------------------------------------------
@@ -279,10 +313,11 @@ class KernelMachine(RuleBasedStateMachine):
         assert rights == {right.cap: (right.pid, right.uses) for right in oracle.rights.values() if right.is_live}
         asked = {(ask.pid, ask.args["question"]) for ask in self.do(self.kernel.asks)}
         assert asked == {(p.pid, p.question) for p in oracle.live() if p.question and not p.answer}
-        assert sorted(entry["value"] for entry in Ledger.read(self.folder / "ledger")) == sorted(oracle.effects)
+        effects = sorted(entry["value"] for entry in Ledger.read(self.folder / "ledger"))
+        assert effects == sorted(oracle.effects) or (self.is_restored and set(effects) == set(oracle.effects))
         unread = [record.pid for record in self.do(self._messages) if record.channel == "in"]
         assert {pid: unread.count(pid) for pid in infos if unread.count(pid)} == {
-            p.pid: p.inbox for p in oracle.live() if p.inbox
+            p.pid: len(p.inbox) for p in oracle.live() if p.inbox
         }
         for process in oracle.live(workers=True):
             assert self._read(f"proc/{process.pid}", "log", []) == process.log

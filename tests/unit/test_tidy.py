@@ -27,6 +27,7 @@ MAY_CATCH_EVERYTHING = (
     "agentos/kernel/scheduler.py",  # the edge of a process's task
     "agentos/kernel/run.py",
     "agentos/programs/sys.py",  # gather: kept until all have settled, then raised
+    "agentos/programs/replay.py",  # how a program ends, compared with how it did
     "agentos/shell/repl",
 )
 BANNED_WORDS = {"Manager", "Helper", "Helpers", "Util", "Utils", "Service", "Impl"}

@@ -15,7 +15,7 @@ def list_() -> list[dict[str, Any]]:
     raise NotImplementedError
 
 
-@FAMILY.op("local", on="id:{cap}", self_right=True)
+@FAMILY.op("local", on="id:{cap}", self_right=True, ids={"cap": "cap"})
 def drop(cap: int) -> None:
     """Give one of the caller's capabilities up, with what was derived from it."""
     raise NotImplementedError
@@ -30,19 +30,19 @@ def request(text: str, why: str) -> int:
     raise NotImplementedError
 
 
-@FAMILY.op("local", on="id:{to}", self_right=True)
+@FAMILY.op("local", on="id:{to}", self_right=True, ids={"to": "pid"})
 def grant(text: str, to: int) -> int:
     """Give process `to` what `text` says out of the first of the caller's capabilities that can give it; returns its id."""
     raise NotImplementedError
 
 
-@FAMILY.op("local", on="id:{cap}", self_right=True)
+@FAMILY.op("local", on="id:{cap}", self_right=True, ids={"cap": "cap", "to": "pid"})
 def derive(cap: int, text: str, to: int) -> int:
     """Give process `to` a narrower copy of one of the caller's capabilities; returns its id."""
     raise NotImplementedError
 
 
-@FAMILY.op("local", on="id:{cap}", self_right=True)
+@FAMILY.op("local", on="id:{cap}", self_right=True, ids={"cap": "cap"})
 def revoke(cap: int) -> int:
     """Revoke a capability that was derived from one of the caller's, with its subtree; returns how many ended."""
     raise NotImplementedError

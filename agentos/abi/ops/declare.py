@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from agentos.abi.op import Derived, Effect, Op
@@ -35,6 +35,7 @@ class Family:
         clearance: str = "",
         asks: str = "",
         slot: str = "",
+        ids: Mapping[str, str] | None = None,
         name: str = "",
     ) -> Callable[[F], F]:
         """Declare the decorated stub as an op of this family.
@@ -52,29 +53,30 @@ class Family:
             clearance: Strictest level of what may go out through its arguments.
             asks: Why a person is asked about every call.
             slot: Scarce resource that it occupies.
+            ids: As of `Op`.
             name: The verb, where the stub cannot have its name.
         """
 
         def declare(stub: F) -> F:
             templates = tuple(_template(text) for text in ((on,) if isinstance(on, str) else on))
-            self.ops.append(
-                Op(
-                    f"{self.name}.{name or stub.__name__}",
-                    stub,
-                    Effect(effect),
-                    templates,
-                    sinks=sinks,
-                    self_right=self_right,
-                    prepare=prepare,
-                    late=late,
-                    derived=derived,
-                    trusted=trusted,
-                    untrusted=untrusted,
-                    clearance=clearance,
-                    asks=asks,
-                    slot=slot,
-                )
+            op = Op(
+                f"{self.name}.{name or stub.__name__}",
+                stub,
+                Effect(effect),
+                templates,
+                sinks=sinks,
+                self_right=self_right,
+                prepare=prepare,
+                late=late,
+                derived=derived,
+                trusted=trusted,
+                untrusted=untrusted,
+                clearance=clearance,
+                asks=asks,
+                slot=slot,
+                ids=ids,
             )
+            self.ops.append(op)
             return stub
 
         return declare

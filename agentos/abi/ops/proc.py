@@ -36,13 +36,13 @@ def exec_(image: str, args: dict[str, Any] | None = None) -> None:
     raise NotImplementedError
 
 
-@FAMILY.op("pure", on="id:{pid}")
+@FAMILY.op("pure", on="id:{pid}", ids={"pid": "pid"})
 def wait(pid: int, timeout_s: float | None = None) -> Exit:
     """Wait until a process has ended. `unavailable.timeout` after `timeout_s` seconds; the process is not touched."""
     raise NotImplementedError
 
 
-@FAMILY.op("local", on="id:{pid}")
+@FAMILY.op("local", on="id:{pid}", ids={"pid": "pid"})
 def signal(pid: int, signal: Literal["pause", "resume", "interrupt", "kill"]) -> None:
     """Send a signal: pause and resume hold and release it, interrupt ends its open waits, kill ends it and its descendants."""
     raise NotImplementedError
@@ -54,9 +54,18 @@ def list_(tree: bool = True) -> list[dict[str, Any]]:
     raise NotImplementedError
 
 
-@FAMILY.op("pure", on="id:self", self_right=True)
+@FAMILY.op("pure", on="id:self", self_right=True, ids={"pid": "pid"})
 def info(pid: int | None = None) -> dict[str, Any]:
     """Describe the caller, or one of its descendants."""
+    raise NotImplementedError
+
+
+@FAMILY.op("pure", on="id:{pid}", self_right=True, ids={"pid": "pid"})
+def overlay(pid: int) -> list[dict[str, Any]]:
+    """List what a speculative descendant of the caller has changed in its view of the files: `[{path, kind, size, base, ref}]`.
+
+    `kind` is file, folder or gone; `base` is the sha256 of the file below when it was first changed, or what is there.
+    """
     raise NotImplementedError
 
 

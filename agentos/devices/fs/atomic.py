@@ -21,6 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 
+from agentos.abi.limits import BEFORE_IMAGE_BYTES_MAX
 from agentos.abi.permit import Permit
 from agentos.abi.probe import reached
 from agentos.devices.fs.fault import exists, translate
@@ -30,7 +31,7 @@ from agentos.devices.fs.reach import FILE_FLAGS, Slot, check_regular
 from agentos.devices.fs.read import read_bytes
 from agentos.errors import Invalid
 
-__all__ = ["MARK", "Before", "Moved", "before_image", "drop", "replace", "same", "spare_name"]
+__all__ = ["MARK", "Before", "Filling", "Moved", "before_image", "content_digest", "drop", "replace", "same", "spare_name"]
 
 MARK = "user.agentos.append"
 """Extended attribute with the hash of the key of the append that made the file: it tells a repeated append from a first one."""
@@ -48,6 +49,32 @@ class Before:
 
     data: bytes
     stat: os.stat_result
+
+
+@dataclass(frozen=True, slots=True)
+class Filling:
+    """What a file is to become: its whole content, and what must hold at the instant it does.
+
+    Attributes:
+        data: The content.
+        before: What was there when the before-image was taken, None for nothing.
+        new: Refuse when something is there.
+        mark: Hash of the call's key to remember on the file, see MARK.
+        if_digest: sha256 that the content there must have when it is replaced, None for any.
+        permissions: Permission bits of a new file, None for the usual ones.
+    """
+
+    data: bytes
+    before: os.stat_result | None = None
+    new: bool = False
+    mark: str = ""
+    if_digest: str | None = None
+    permissions: int | None = None
+
+
+def content_digest(data: bytes) -> str:
+    """Return the sha256 of a content in hex."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def spare_name(permit: Permit, slot: Slot, kind: str = "tmp") -> str:
@@ -96,26 +123,28 @@ def _identity(status: os.stat_result) -> tuple[int, ...]:
     return (status.st_dev, status.st_ino, status.st_mode, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
-def replace(slot: Slot, temp: str, data: bytes, before: os.stat_result | None, *, new: bool = False, mark: str = "") -> None:
-    """Make `data` the content of `slot`. Blocks for two fsyncs; runs in a worker thread and is never abandoned.
+def replace(slot: Slot, temp: str, filling: Filling) -> None:
+    """Make `filling` the content of `slot`. Blocks for two fsyncs; runs in a worker thread and is never abandoned.
 
     Args:
         slot: Folder and name.
         temp: Reserved name for the temporary file.
-        data: The whole new content.
-        before: What was there when the before-image was taken, None for nothing.
-        new: Refuse when something is there.
-        mark: Hash of the call's key to remember on the file, see MARK.
+        filling: The whole new content, and on what condition.
 
     Raises:
-        Moved: the target changed since `before`; nothing was done.
-        Invalid: `new` and something is there.
+        Moved: the target changed since its before-image; nothing was done.
+        Invalid: something is there that must not be.
         Unavailable: the device failed. Nothing was done, or `may_have_happened` after the rename.
     """
     try:
-        _fill(slot.folder, temp, data, before, mark)
+        _fill(slot.folder, temp, filling)
         reached("fs.write.filled")
-        if not new and not same(before, slot.look()):
+        new = filling.new or filling.if_digest == ""
+        if filling.if_digest:
+            there = before_image(slot, BEFORE_IMAGE_BYTES_MAX)
+            if there is None or content_digest(there.data) != filling.if_digest:
+                raise Moved
+        if not new and not same(filling.before, slot.look()):
             raise Moved
         rename((slot.folder, temp), (slot.folder, slot.name), replace=not new)
     except BaseException as error:
@@ -133,7 +162,7 @@ def replace(slot: Slot, temp: str, data: bytes, before: os.stat_result | None, *
         raise translate(error, slot.path, may_have_happened=True) from error
 
 
-def _fill(folder: int, temp: str, data: bytes, before: os.stat_result | None, mark: str) -> None:
+def _fill(folder: int, temp: str, filling: Filling) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     try:
         fd = open_beneath(folder, temp, flags, 0o666)
@@ -142,14 +171,16 @@ def _fill(folder: int, temp: str, data: bytes, before: os.stat_result | None, ma
         fd = open_beneath(folder, temp, flags, 0o666)
     try:
         reached("fs.write.made")
-        view = memoryview(data)
+        view = memoryview(filling.data)
         while view:
             view = view[os.write(fd, view) :]
-        if before is not None:
-            _copy_owner(fd, before)
-        if mark:
+        if filling.before is not None:
+            _copy_owner(fd, filling.before)
+        elif filling.permissions is not None:
+            os.fchmod(fd, filling.permissions)
+        if filling.mark:
             with suppress(OSError):  # a file system without attributes: reconcile then says UNKNOWN where it cannot tell
-                os.setxattr(fd, MARK, mark.encode())
+                os.setxattr(fd, MARK, filling.mark.encode())
         os.fsync(fd)
     finally:
         os.close(fd)

@@ -7,6 +7,7 @@ import os
 from functools import partial
 from typing import Any
 
+from agentos.abi import codec
 from agentos.abi.permit import Permit
 from agentos.abi.probe import reached
 from agentos.abi.syscall import NOT_STARTED, UNKNOWN
@@ -21,7 +22,7 @@ from agentos.devices.fs.worker import Worker
 from agentos.devices.fs.write import open_slot_for_writing
 from agentos.errors import Invalid, Unavailable
 
-__all__ = ["Changing", "decide_tree"]
+__all__ = ["Changing", "decide_tree", "described"]
 
 
 class Changing:
@@ -53,6 +54,7 @@ class Changing:
                 return
             try:
                 missing = self._missing(permit, found.path)
+                await permit.keep(codec.encode({"made": missing}))
                 await self._worker.run(self._make, missing)
             except OSError as error:
                 if error.errno not in RACE:
@@ -122,6 +124,7 @@ class Changing:
                 entries = await self._worker.run(survey, source.folder, source.name)
                 decide_tree(permit, source.path, entries)
                 decide_tree(permit, target.path, entries, index=1)
+                await permit.keep(codec.encode({"from": source.path, "to": target.path, "entries": described(entries)}))
                 await self._worker.run(_rename, source, target)
             except FileExistsError as error:
                 raise exists(args["to"], "to") from error
@@ -164,6 +167,14 @@ class Changing:
         with source, target:
             there = (source.look() is not None, target.look() is not None)
         return {(False, True): None, (True, False): NOT_STARTED}.get(there, UNKNOWN)
+
+
+def described(entries: list[Entry]) -> list[list[Any]]:
+    """Return what a rename leaves as it is of each entry, for `undo`: ``[path beneath, type, bytes, time of change in ns]``."""
+    return [
+        [shown(e.inner), entry_type(e.stat), *((0, 0) if e.is_folder else (e.stat.st_size, e.stat.st_mtime_ns))]
+        for e in entries
+    ]
 
 
 def decide_tree(permit: Permit, root: str, entries: list[Entry], *, index: int = 0) -> None:

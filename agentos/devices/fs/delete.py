@@ -24,7 +24,7 @@ from agentos.abi.limits import BEFORE_IMAGE_BYTES_MAX
 from agentos.abi.permit import Permit
 from agentos.abi.probe import reached
 from agentos.abi.syscall import NOT_STARTED, UNKNOWN
-from agentos.devices.fs.atomic import Moved, spare_name
+from agentos.devices.fs.atomic import Moved, content_digest, spare_name
 from agentos.devices.fs.change import decide_tree
 from agentos.devices.fs.fault import RACE, refused_link_count, restless, shown, translate, type_name
 from agentos.devices.fs.mounts import Mounts
@@ -33,7 +33,7 @@ from agentos.devices.fs.reach import FILE_FLAGS, RACES_MAX, Slot, reach
 from agentos.devices.fs.read import entry_type, read_bytes
 from agentos.devices.fs.tree import Entry, remove, survey
 from agentos.devices.fs.worker import Worker
-from agentos.devices.fs.write import open_slot_for_writing
+from agentos.devices.fs.write import check_digest, open_slot_for_writing
 from agentos.errors import Invalid, Unavailable
 
 __all__ = ["Deleting"]
@@ -51,7 +51,7 @@ class Deleting:
 
         Args:
             permit: Proof of admission; spent here.
-            args: `path`, `recursive` for a folder that is not empty.
+            args: `path`, `recursive` for a folder that is not empty; `if_digest` where it is given.
 
         Returns:
             `path`, `type`, `entries` (number of things removed) and `before`: the digest of the kept manifest, a list of
@@ -59,7 +59,8 @@ class Deleting:
 
         Raises:
             Unavailable: missing, or the device failed.
-            Invalid: a folder that is not empty without `recursive`, a FIFO, socket or device, or more than BEFORE_IMAGE_BYTES_MAX.
+            Invalid: a folder that is not empty without `recursive`, a FIFO, socket or device, or more than
+                BEFORE_IMAGE_BYTES_MAX; `invalid.state` when it is not a file with the content of `if_digest`.
             Denied: read-only mount, a hard link, or a path in it that is not allowed.
 
         Cancellation: before the thread that removes has started nothing is done, afterwards it is waited for.
@@ -69,7 +70,7 @@ class Deleting:
         for _ in range(RACES_MAX):
             with reach(self._mounts, permit, args["path"], partial(open_slot_for_writing, self._mounts), follow=False) as slot:
                 try:
-                    return await self._once(permit, slot, args["recursive"])
+                    return await self._once(permit, slot, args["recursive"], args.get("if_digest"))
                 except Moved:
                     continue
                 except OSError as error:
@@ -77,21 +78,23 @@ class Deleting:
                         raise translate(error, slot.path) from error
         raise restless(args["path"])
 
-    async def _once(self, permit: Permit, slot: Slot, recursive: bool) -> dict[str, Any]:
+    async def _once(self, permit: Permit, slot: Slot, recursive: bool, if_digest: str | None) -> dict[str, Any]:
         entries = await self._worker.run(survey, slot.folder, slot.name)
         _check(slot.path, entries, recursive)
         decide_tree(permit, slot.path, entries)
+        if if_digest is not None:
+            check_digest(slot.path, if_digest, await self._worker.run(_digest, slot, slot.name, entries[0]))
         manifest = [await self._keep(permit, slot, entry) for entry in entries]
         before = await permit.keep(codec.encode(manifest))
         reached("fs.delete.kept")
         hidden, sealed = spare_name(permit, slot), spare_name(permit, slot, "gone")
-        await self._worker.run(_remove, slot, hidden, sealed, entries)
+        await self._worker.run(_remove, slot, (hidden, sealed), entries, if_digest)
         return {"path": slot.path, "type": entry_type(entries[0].stat), "entries": len(entries), "before": before}
 
     async def _keep(self, permit: Permit, slot: Slot, entry: Entry) -> list[Any]:
         kept = entry.target
         if stat.S_ISREG(entry.stat.st_mode):
-            data = await self._worker.read(entry.stat.st_size, _read, slot, entry)
+            data = await self._worker.read(entry.stat.st_size, _read, slot, slot.name, entry)
             kept = await permit.keep(data)
         return [shown(entry.inner), entry_type(entry.stat), stat.S_IMODE(entry.stat.st_mode), shown(kept)]
 
@@ -137,10 +140,17 @@ def _check(path: str, entries: list[Entry], recursive: bool) -> None:
         raise Invalid("argument", message, field="path", hint="delete its parts, or use `exec.run`")
 
 
-def _read(slot: Slot, entry: Entry) -> bytes:
+def _digest(slot: Slot, name: str, entry: Entry) -> str:
+    """Return the sha256 of a file; of anything else what it is, which no digest equals."""
+    if not stat.S_ISREG(entry.stat.st_mode):
+        return f"of a {type_name(entry.stat.st_mode)}"
+    return content_digest(_read(slot, name, entry))
+
+
+def _read(slot: Slot, name: str, entry: Entry) -> bytes:
     """Read one surveyed file; Moved when it is not that file any more."""
     try:
-        fd = open_beneath(slot.folder, f"{slot.name}/{entry.inner}".rstrip("/"), FILE_FLAGS)
+        fd = open_beneath(slot.folder, f"{name}/{entry.inner}".rstrip("/"), FILE_FLAGS)
     except OSError as error:
         raise Moved from error
     try:
@@ -152,10 +162,13 @@ def _read(slot: Slot, entry: Entry) -> bytes:
         os.close(fd)
 
 
-def _remove(slot: Slot, hidden: str, sealed: str, entries: list[Entry]) -> None:
+def _remove(slot: Slot, names: tuple[str, str], entries: list[Entry], if_digest: str | None) -> None:
+    hidden, sealed = names
     rename((slot.folder, slot.name), (slot.folder, hidden), replace=False)
     reached("fs.delete.hidden")
-    if [entry.identity for entry in survey(slot.folder, hidden)] != [entry.identity for entry in entries]:
+    found = survey(slot.folder, hidden)
+    is_same = [entry.identity for entry in found] == [entry.identity for entry in entries]
+    if not is_same or (if_digest is not None and _digest(slot, hidden, found[0]) != if_digest):
         rename((slot.folder, hidden), (slot.folder, slot.name), replace=False)
         raise Moved
     rename((slot.folder, hidden), (slot.folder, sealed), replace=False)

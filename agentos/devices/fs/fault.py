@@ -7,7 +7,18 @@ import stat
 
 from agentos.errors import AgentOSError, Denied, Invalid, Unavailable
 
-__all__ = ["RACE", "exists", "leads_out", "not_regular", "refused_link_count", "restless", "shown", "translate", "type_name"]
+__all__ = [
+    "RACE",
+    "differs",
+    "exists",
+    "leads_out",
+    "not_regular",
+    "refused_link_count",
+    "restless",
+    "shown",
+    "translate",
+    "type_name",
+]
 
 RACE = frozenset({errno.ELOOP, errno.EAGAIN, errno.ESTALE})
 """The tree changed between two looks: resolve and decide again."""
@@ -70,6 +81,15 @@ def not_regular(path: str, mode: int) -> Invalid:
 def exists(path: str, field: str) -> Invalid:
     """Return the refusal of a target that is taken."""
     return Invalid("state", f"`{path}` exists already", field=field, hint="delete it first or choose another name")
+
+
+def differs(path: str, wanted: str, found: str) -> Invalid:
+    """Return the refusal of a call whose `if_digest` is not the content's: "" stands for nothing."""
+    is_there = f"has the sha256 {found}" if found else "does not exist"
+    message = f"`{path}` {is_there}, not {wanted or 'free'}"
+    return Invalid(
+        "state", message, field="if_digest", path=path, wanted=wanted, found=found, hint="read it again, then decide"
+    )
 
 
 def shown(name: str) -> str:

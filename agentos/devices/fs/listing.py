@@ -25,7 +25,7 @@ from agentos.devices.fs.read import entry_type
 from agentos.devices.fs.worker import Worker
 from agentos.errors import Denied, Invalid, Unavailable
 
-__all__ = ["Listing", "open_folder"]
+__all__ = ["Listing", "after_cursor", "open_folder", "walk"]
 
 
 class _StandIn(Handle):
@@ -144,12 +144,21 @@ class Listing:
         limit = args["limit"]
         root = reach(self._mounts, permit, args["path"], partial(open_folder, self._mounts))
         try:
-            after = _after(root.path, args["cursor"])
+            after = after_cursor(root.path, args["cursor"])
         except Invalid:
             os.close(root.fd)
             raise
-        items = await _Walk(self._mounts, self._worker, permit, after).page(root, args["recursive"], limit + 1)
+        items = await walk(
+            (self._mounts, self._worker), permit, root, recursive=args["recursive"], limit=limit + 1, after=after
+        )
         return {"items": items[:limit], "cursor": items[limit - 1]["path"] if len(items) > limit else None}
+
+
+async def walk(
+    system: tuple[Mounts, Worker], permit: Permit, root: Handle, *, recursive: bool, limit: int, after: tuple[str, ...] = ()
+) -> list[dict[str, Any]]:
+    """Return up to `limit` items of the open folder `root`, which is closed; `permit` decides on each folder that is entered."""
+    return await _Walk(*system, permit, after).page(root, recursive, limit)
 
 
 def open_folder(mounts: Mounts, found: Found) -> Handle:
@@ -166,7 +175,12 @@ def open_folder(mounts: Mounts, found: Found) -> Handle:
     return Handle(mounts.open(found.path, os.O_RDONLY | os.O_DIRECTORY), found.path)
 
 
-def _after(root: str, cursor: str | None) -> tuple[str, ...]:
+def after_cursor(root: str, cursor: str | None) -> tuple[str, ...]:
+    """Return the names, beneath `root`, of the last path of the page before; none for the first page.
+
+    Raises:
+        Invalid: a cursor of another listing.
+    """
     if cursor is None:
         return ()
     prefix = root.rstrip("/") + "/"

@@ -23,7 +23,7 @@ from agentos.devices.fs.worker import Worker
 from agentos.devices.fs.write import content, digest
 from agentos.errors import AgentOSError
 
-__all__ = ["Previews"]
+__all__ = ["Previews", "difference"]
 
 _DIFF_BYTES_MAX: Final = 256 * KIB
 _DIFF_LINES_MAX: Final = 4_000
@@ -74,7 +74,7 @@ class Previews:
         before = None if linked else self._before(found)
         whole = before.data + data if before and mode == "append" else data
         verb = {"append": "append to", "create": "create"}.get(mode, "replace" if found.stat else "create")
-        shown_diff, cut = _diff(before.data if before else b"", whole, found.path)
+        shown_diff, cut = difference(before.data if before else b"", whole, found.path)
         preview = {
             "path": args["path"], "summary": f"{verb} `{args['path']}` ({len(data)} bytes)", "before": _hash(before),
             "after": digest(whole), "diff": shown_diff,
@@ -117,7 +117,7 @@ def _hash(before: Before | None) -> str | None:
     return digest(before.data) if before else None
 
 
-def _diff(old: bytes, new: bytes, path: str) -> tuple[str, bool]:
+def difference(old: bytes, new: bytes, path: str) -> tuple[str, bool]:
     """Return a unified diff and whether it was cut; content that is not text or is large is described instead."""
     try:
         before, after = _lines(old), _lines(new)

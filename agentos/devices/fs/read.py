@@ -14,7 +14,7 @@ from agentos.devices.fs.reach import open_file, reach
 from agentos.devices.fs.worker import Worker
 from agentos.errors import Invalid
 
-__all__ = ["Reading", "entry_type", "read_bytes"]
+__all__ = ["Reading", "check_encoding", "content_of", "entry_type", "read_bytes"]
 
 _ENCODINGS: Final = frozenset(
     {"utf-8", "utf-8-sig", "ascii", "latin-1", "iso-8859-1", "iso-8859-15", "cp1252", "utf-16", "utf-32"}
@@ -44,10 +44,8 @@ class Reading:
         Cancellation: safe at any await.
         """
         permit.spend("fs.read")
-        path, bytes_max, encoding = args["path"], args["bytes_max"], args["encoding"]
-        if encoding is not None and encoding.lower() not in _ENCODINGS:
-            hint = f"use one of {', '.join(sorted(_ENCODINGS))}, or encoding=None for bytes"
-            raise Invalid("argument", f"`{encoding}` is not a known encoding", field="encoding", hint=hint)
+        path, bytes_max = args["path"], args["bytes_max"]
+        check_encoding(args["encoding"])
         with reach(self._mounts, permit, path, lambda found: open_file(self._mounts, found)) as handle:
             if handle.stat.st_size > bytes_max:
                 raise _too_long(path, handle.stat.st_size, bytes_max)
@@ -55,9 +53,7 @@ class Reading:
                 data = await self._worker.read(handle.stat.st_size, read_bytes, handle.fd, bytes_max)
             except OSError as error:
                 raise translate(error, path) from error
-        if len(data) > bytes_max:
-            raise _too_long(path, len(data), bytes_max)
-        return data if encoding is None else _text(data, path, encoding)
+        return content_of(data, args)
 
     async def stat(self, permit: Permit, args: dict[str, Any]) -> dict[str, Any]:
         """Describe what a path leads to; a missing one is described as such.
@@ -82,6 +78,28 @@ class Reading:
         return {
             "path": found.path, "type": entry_type(status), "size": status.st_size, "mtime": status.st_mtime, "mode": mode,
         }  # fmt: skip
+
+
+def check_encoding(encoding: str | None) -> None:
+    """Refuse a name of an encoding that is none of the known ones.
+
+    Raises:
+        Invalid: it is not.
+    """
+    if encoding is not None and encoding.lower() not in _ENCODINGS:
+        hint = f"use one of {', '.join(sorted(_ENCODINGS))}, or encoding=None for bytes"
+        raise Invalid("argument", f"`{encoding}` is not a known encoding", field="encoding", hint=hint)
+
+
+def content_of(data: bytes, args: dict[str, Any]) -> str | bytes:
+    """Return a file's content as fs.read gives it.
+
+    Raises:
+        Invalid: longer than `bytes_max`, or not text in `encoding`.
+    """
+    if len(data) > args["bytes_max"]:
+        raise _too_long(args["path"], len(data), args["bytes_max"])
+    return data if args["encoding"] is None else _text(data, args["path"], args["encoding"])
 
 
 def entry_type(status: os.stat_result) -> str:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from agentos.abi.ops.fs import FAMILY
 from agentos.abi.syscall import Syscall
 from agentos.devices.fs.change import Changing
 from agentos.devices.fs.delete import Deleting
 from agentos.devices.fs.listing import Listing
+from agentos.devices.fs.look import Looking
 from agentos.devices.fs.mounts import Mounts
+from agentos.devices.fs.overlay import OverlayFiles
 from agentos.devices.fs.preview import Previews
 from agentos.devices.fs.read import Reading
 from agentos.devices.fs.worker import Worker
@@ -39,6 +42,7 @@ class FileSystem:
         """
         self._mounts = Mounts(mounts)
         self._worker = Worker()
+        self.looking = Looking(self._mounts)
 
     def syscalls(self) -> list[Syscall]:
         """Return the ops of the family `fs` with their handlers, in declared order."""
@@ -56,6 +60,14 @@ class FileSystem:
         }
         assert {op.name for op in FAMILY.ops} == set(served), "every declared fs op is served, and nothing else"
         return [Syscall(op, *served[op.name]) for op in FAMILY.ops]
+
+    def overlay(self, table: Any) -> list[Syscall]:
+        """Return the same ops for processes that work on an overlay.
+
+        Args:
+            table: The overlays: `kernel.overlay.OverlayTable`.
+        """
+        return OverlayFiles(self._mounts, self._worker, table).syscalls()
 
     def close(self) -> None:
         """Close the mounts; later calls are refused with `invalid.state`. Closing twice is fine."""

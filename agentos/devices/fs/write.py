@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from contextlib import suppress
 from functools import partial
@@ -12,8 +11,8 @@ from agentos.abi.limits import BEFORE_IMAGE_BYTES_MAX, WRITE_BYTES_MAX
 from agentos.abi.permit import Permit
 from agentos.abi.probe import reached
 from agentos.abi.syscall import NOT_STARTED, UNKNOWN
-from agentos.devices.fs.atomic import MARK, Before, Moved, before_image, drop, replace, spare_name
-from agentos.devices.fs.fault import RACE, exists, restless, translate
+from agentos.devices.fs.atomic import MARK, Before, Filling, Moved, before_image, content_digest, drop, replace, spare_name
+from agentos.devices.fs.fault import RACE, differs, exists, restless, translate
 from agentos.devices.fs.links import Found
 from agentos.devices.fs.mounts import Mounts
 from agentos.devices.fs.openat import open_beneath
@@ -21,7 +20,7 @@ from agentos.devices.fs.reach import FILE_FLAGS, RACES_MAX, Slot, open_slot, rea
 from agentos.devices.fs.worker import Worker
 from agentos.errors import Denied, Invalid, Unavailable
 
-__all__ = ["Writing", "content", "digest"]
+__all__ = ["Writing", "check_digest", "content", "digest", "open_slot_for_writing"]
 
 
 class Writing:
@@ -36,7 +35,7 @@ class Writing:
 
         Args:
             permit: Proof of admission; spent here.
-            args: `path`, one of `text` and `data`, `mode`.
+            args: `path`, one of `text` and `data`, `mode`; `if_digest` and `permissions` where they are given.
 
         Returns:
             `path` (resolved), `bytes` and `digest` (sha256) of the new content, `before` (digest of the kept content or None).
@@ -44,13 +43,14 @@ class Writing:
         Raises:
             Unavailable: the folder is missing, or the device failed (full, read-only, input/output); the file is as it was unless
                 `may_have_happened`.
-            Invalid: both or neither of `text` and `data`, too long, not a regular file, or exists in mode `create`.
+            Invalid: both or neither of `text` and `data`, too long, not a regular file, or exists in mode `create`;
+                `invalid.state` when the content is not that of `if_digest`.
             Denied: read-only mount, a hard link, or the resolved path is not allowed.
 
         Cancellation: safe at any await; once the thread that renames has started, it is waited for and its result reported.
         """
         permit.spend("fs.write")
-        data, mode = content(args), args["mode"]
+        content(args)
         self._mounts.writable(args["path"])
         for _ in range(RACES_MAX):
             with (
@@ -58,11 +58,13 @@ class Writing:
                 suppress(Moved),
             ):
                 async with self._worker.turn(slot.identity):
-                    return await self._once(permit, slot, data, mode)
+                    return await self._once(permit, slot, args)
         raise restless(args["path"])
 
-    async def _once(self, permit: Permit, slot: Slot, data: bytes, mode: str) -> dict[str, Any]:
+    async def _once(self, permit: Permit, slot: Slot, args: dict[str, Any]) -> dict[str, Any]:
+        data, mode, if_digest = content(args), args["mode"], args.get("if_digest")
         before = await self._before(slot, mode)
+        check_digest(slot.path, if_digest, content_digest(before.data) if before else "")
         whole = before.data + data if mode == "append" and before else data
         if len(whole) > BEFORE_IMAGE_BYTES_MAX:
             raise Invalid(
@@ -70,10 +72,12 @@ class Writing:
             )
         kept = await permit.keep(before.data) if before else None
         reached("fs.write.kept")
-        mark = digest(permit.key.encode()) if mode == "append" and permit.key else ""
-        status = before.stat if before else None
-        work = partial(replace, slot, spare_name(permit, slot), whole, status, new=mode == "create", mark=mark)
-        await self._worker.run(work)
+        filling = Filling(
+            whole, before.stat if before else None, new=mode == "create",
+            mark=digest(permit.key.encode()) if mode == "append" and permit.key else "", if_digest=if_digest,
+            permissions=int(args["permissions"], 8) if args.get("permissions") else None,
+        )  # fmt: skip
+        await self._worker.run(replace, slot, spare_name(permit, slot), filling)
         return {"path": slot.path, "bytes": len(whole), "digest": digest(whole), "before": kept}
 
     async def _before(self, slot: Slot, mode: str) -> Before | None:
@@ -106,7 +110,8 @@ class Writing:
                 raise
             return NOT_STARTED
         with slot:
-            return await self._worker.run(_judge, slot, spare_name(permit, slot), data, mode, digest(permit.key.encode()))
+            mark, if_digest = digest(permit.key.encode()), args.get("if_digest")
+            return await self._worker.run(_judge, slot, spare_name(permit, slot), data, (mode, mark, if_digest))
 
 
 def open_slot_for_writing(mounts: Mounts, found: Found) -> Slot:
@@ -142,12 +147,21 @@ def content(args: dict[str, Any]) -> bytes:
     return whole
 
 
-def digest(data: bytes) -> str:
-    """Return the sha256 of a content in hex."""
-    return hashlib.sha256(data).hexdigest()
+digest = content_digest
 
 
-def _judge(slot: Slot, temp: str, data: bytes, mode: str, mark: str) -> Any:
+def check_digest(path: str, if_digest: str | None, found: str) -> None:
+    """Refuse a call whose condition does not hold: `found` is the sha256 of what is there, "" for nothing.
+
+    Raises:
+        Invalid: `invalid.state`, naming both.
+    """
+    if if_digest is not None and if_digest != found:
+        raise differs(path, if_digest, found)
+
+
+def _judge(slot: Slot, temp: str, data: bytes, how: tuple[str, str, str | None]) -> Any:
+    mode, mark, if_digest = how
     try:
         drop(slot.folder, temp)
         before = before_image(slot, BEFORE_IMAGE_BYTES_MAX)
@@ -162,6 +176,8 @@ def _judge(slot: Slot, temp: str, data: bytes, mode: str, mark: str) -> Any:
     if happened:
         return {"path": slot.path, "bytes": len(before.data), "digest": digest(before.data), "before": None}
     if mode == "append":
+        if if_digest == digest(before.data):
+            return NOT_STARTED
         return UNKNOWN if data in before.data else NOT_STARTED
     return NOT_STARTED if mode == "replace" else UNKNOWN
 

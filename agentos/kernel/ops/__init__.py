@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agentos.abi.syscall import Syscall
-from agentos.kernel.ops import cap, clock, human, msg, policy, proc, secret
+from agentos.kernel.ops import cap, ckpt, clock, human, image, msg, policy, proc, secret
 
 if TYPE_CHECKING:
     from agentos.kernel.core import Core
@@ -19,4 +19,4 @@ __all__ = ["syscalls"]
 
 def syscalls(core: Core) -> list[Syscall]:
     """Return every op that the kernel serves."""
-    return [syscall for family in (proc, msg, cap, clock, human, secret, policy) for syscall in family.syscalls(core)]
+    return [syscall for family in (proc, msg, cap, ckpt, image, clock, human, secret, policy) for syscall in family.syscalls(core)]

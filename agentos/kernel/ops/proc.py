@@ -13,7 +13,9 @@ from agentos.errors import Denied, Invalid, Unavailable
 from agentos.kernel.info import describe, exit_from, info
 from agentos.kernel.lifecycle import Birth, end, exec_image, fork, signal, spawn
 from agentos.kernel.ops.serve import serve
+from agentos.kernel.overlay import describe as describe_change
 from agentos.kernel.process import AgentProcess
+from agentos.kernel.speculation import check_not_nested, speculate
 from agentos.policy import Policy
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ def syscalls(core: Core) -> list[Syscall]:
     """Return the ops of this family."""
     handlers = {
         "spawn": _spawn, "fork": _fork, "exec": _exec, "wait": _wait, "signal": _signal, "list": _list, "info": _info,
-        "exit": _exit, "chdir": _chdir, "save": _save, "relabel": _relabel,
+        "exit": _exit, "overlay": _overlay, "chdir": _chdir, "save": _save, "relabel": _relabel,
     }  # fmt: skip
     return serve(core, "proc", handlers)
 
@@ -45,12 +47,32 @@ def _spawn(core: Core, permit: Permit, args: dict[str, Any]) -> int:
 
 
 def _fork(core: Core, permit: Permit, args: dict[str, Any]) -> int:
-    if args["speculative"]:
-        raise Invalid("argument", "a speculative fork needs checkpoints", field="speculative", hint="fork without it")
     process: AgentProcess = permit.process
     if "." in permit.number:
         raise Invalid("state", "a fork inside gather has no single point to continue from", hint="fork outside gather")
-    return fork(core, process, args["grant"], args["goal"], permit.changes).pid
+    if args["speculative"]:
+        check_not_nested(process)
+    child = fork(core, process, args["grant"], args["goal"], permit.changes)
+    if args["speculative"]:
+        speculate(core, child, permit.changes)
+    return child.pid
+
+
+def _overlay(core: Core, permit: Permit, args: dict[str, Any]) -> list[dict[str, Any]]:
+    caller: AgentProcess = permit.process
+    record = core.store.get(ProcessRecord, args["pid"])
+    above = record
+    while above is not None and above.pid != caller.pid:
+        above = core.store.get(ProcessRecord, above.ppid) if above.ppid else None
+    if record is None or above is None or record is above or record.overlay != record.pid:
+        message = f"process {args['pid']} is not a speculative descendant"
+        raise Denied("capability", message, hint="see what your own forks have tried", pid=args["pid"])
+    living = core.processes.get(record.pid)
+    permit.labels |= record.label if living is None else living.label
+    found = list(core.overlays.of(record.pid))
+    for each in found:
+        permit.labels |= each.labels
+    return [describe_change(each) for each in found]
 
 
 def _exec(core: Core, permit: Permit, args: dict[str, Any]) -> None:
@@ -90,7 +112,7 @@ def _signal(core: Core, permit: Permit, args: dict[str, Any]) -> None:
         raise Denied(
             "capability", f"process {args['pid']} is not a live descendant", hint="signal your own descendants", pid=args["pid"]
         )
-    signal(core, target, args["signal"], permit.changes)
+    signal(core, target, args["signal"], permit.changes, by=caller.pid)
 
 
 def _list(core: Core, permit: Permit, args: dict[str, Any]) -> list[dict[str, Any]]:

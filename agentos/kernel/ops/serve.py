@@ -17,10 +17,17 @@ __all__ = ["Handler", "serve"]
 Handler = Callable[["Core", Permit, dict[str, Any]], Any]
 
 
-def serve(core: Core, family: str, handlers: Mapping[str, Handler]) -> list[Syscall]:
-    """Bind each handler to its op; the permit is spent here, before the handler sees anything (no-effect-without-permit)."""
+def serve(core: Core, family: str, handlers: Mapping[str, Handler], *, awaits: bool = False) -> list[Syscall]:
+    """Bind each handler to its op; the permit is spent here, before the handler sees anything (no-effect-without-permit).
+
+    Args:
+        core: The kernel's state.
+        family: The device.
+        handlers: Verb -> handler.
+        awaits: The handlers are coroutine functions.
+    """
     return [
-        Syscall(core.ops.find(f"{family}.{verb}"), partial(_spend, handler, core, f"{family}.{verb}"), awaits=False)
+        Syscall(core.ops.find(f"{family}.{verb}"), partial(_spend, handler, core, f"{family}.{verb}"), awaits=awaits)
         for verb, handler in handlers.items()
     ]
 

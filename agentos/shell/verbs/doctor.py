@@ -7,17 +7,19 @@ import os
 import platform
 import shutil
 import sys
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
+
+import typer
 
 from agentos.errors import AgentOSError
 from agentos.runtime.places import control_path, state_folder
 from agentos.shell import status
 from agentos.shell.context import Shell, is_remote
 from agentos.shell.output import Page
+from agentos.store.inspect import Finding
 
 __all__ = ["doctor"]
 
@@ -26,20 +28,16 @@ _LANDLOCK_VERSION: Final = 1
 _EXTRAS: Final = {"semantic": "chromadb", "mcp": "mcp", "web": "starlette", "postgres": "psycopg", "otel": "opentelemetry"}
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at. `state`: ok, missing (something will not work) or bad."""
-
-    what: str
-    state: str
-    detail: str
-
-
-async def doctor(shell: Shell) -> int:
-    """Say whether this machine and this store are in order. Status 1 when something is bad."""
-    findings = [_python(), _system(), _openat2(), _landlock(), _deno(), *_extras(), *_paths(shell), *await _store(shell)]
+async def doctor(
+    shell: Shell,
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what follows from the rest of the store.")] = False,
+) -> int:
+    """Say whether this machine and this store are in order, and what to do where they are not. Status 1 when something is bad."""
+    machine = [_python(), _system(), _openat2(), _landlock(), _deno(), *_extras(), *_paths(shell)]
+    findings = [*machine, *await _store(shell, repair=repair)]
     columns: list[tuple[str, Any]] = [
         ("what", lambda each: each.what), ("state", lambda each: each.state), ("detail", lambda each: each.detail),
+        ("what to do", lambda each: each.remedy),
     ]  # fmt: skip
     shell.output.emit(Page(findings, columns, name=lambda each: f"{each.what}={each.state}"))
     return status.ERROR if any(each.state == "bad" for each in findings) else status.OK
@@ -104,21 +102,25 @@ def _paths(shell: Shell) -> list[Finding]:
     ]
 
 
-async def _store(shell: Shell) -> list[Finding]:
-    if not shell.store.is_file():
+async def _store(shell: Shell, *, repair: bool) -> list[Finding]:
+    if isinstance(shell.store, Path) and not shell.store.is_file():
         return [Finding("store", "ok" if not shell.store_given else "bad", f"{shell.store}, not made yet")]
     try:
-        async with shell.looking() as kernel:
+        async with shell.changing() if repair else shell.looking() as kernel:
             running = is_remote(kernel)
-            report = await kernel.verify_audit()
-            live = len(await kernel.ps())
+            findings = await kernel.inspect(repair=repair)
+            infos = await kernel.ps()
             asks = len(await kernel.asks())
     except AgentOSError as error:
         return [Finding("store", "bad", f"{shell.store}: {error.message}")]
-    size = shell.store.stat().st_size
-    said = f"{report.rows} rows, head {report.head[:24]}..." if report.ok else f"row {report.first_bad_seq}: {report.reason}"
+    size = f", {shell.store.stat().st_size:,} bytes" if isinstance(shell.store, Path) else ""
     return [
-        Finding("store", "ok", f"{shell.store}, {size:,} bytes, {live} live processes, {asks} pending asks"),
-        Finding("chain", "ok" if report.ok else "bad", said),
+        Finding("store", "ok", f"{shell.store}{size}, {len(infos)} live processes, {asks} pending asks"),
+        *findings,
+        *[
+            Finding("process", "bad", f"{info.pid} was set aside, it ended its kernel each time it ran: agentos status {info.pid}")
+            for info in infos
+            if "poison" in info.waiting_on
+        ],
         Finding("kernel", "ok", f"running, socket {control_path(shell.store)}" if running else "none runs"),
     ]

@@ -21,7 +21,7 @@ __all__ = ["image_inspect", "image_ls", "is_path", "load"]
 def image_ls(shell: Shell) -> None:
     """List the images that are registered in the store."""
     now = SystemClock().now()
-    records = _records(shell) if shell.store.exists() or shell.store_given else []
+    records = _records(shell) if shell.has_store or shell.store_given else []
     found = [{"name": each.name, "version": each.version, "digest": each.digest, "registered": each.at} for each in records]
     columns: list[tuple[str, Any]] = [
         ("image", lambda each: f"{each['name']}:{each['version']}"), ("digest", lambda each: each["digest"][:16]),
@@ -63,7 +63,7 @@ def load(shell: Shell, name: str) -> AgentImage:
 
 
 def _registered(shell: Shell, name: str) -> AgentImage | None:
-    if not shell.store.exists():
+    if not shell.has_store:
         return None
     for record in reversed(_records(shell)):
         if name in (f"{record.name}:{record.version}", record.name, record.digest):

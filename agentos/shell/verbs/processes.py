@@ -60,6 +60,9 @@ async def _store_status(shell: Shell) -> None:
     }  # fmt: skip
     lines = [f"store      {shell.store}", f"kernel     {'running' if running else 'not running'}"]
     lines.append("processes  " + (", ".join(f"{count} {state}" for state, count in sorted(counts.items())) or "none"))
+    poisoned = [str(info.pid) for info in infos if info.exit is None and "poison" in info.waiting_on]
+    if poisoned:
+        lines.append(f"set aside  {', '.join(poisoned)}: ended their kernel each time they ran: {shell.hint('status', poisoned[0])}")
     if asks:
         lines.append(f"waiting    {len(asks)} for a person: {shell.hint('asks')}")
     shell.output.emit(Page(data, text="\n".join(lines), name=lambda _: shell.store))
@@ -67,7 +70,7 @@ async def _store_status(shell: Shell) -> None:
 
 async def _processes(shell: Shell, *, ended: bool) -> list[ProcessInfo]:
     """Return the processes of the store; none where the default store was never made."""
-    if not shell.store.exists() and not shell.store_given:
+    if not shell.has_store and not shell.store_given:
         shell.output.note(f"{shell.no_store().message}; {shell.no_store().hint}")
         return []
     async with shell.looking() as kernel:
@@ -99,6 +102,8 @@ def _described(info: ProcessInfo, caps: list[Any], asks: list[Any]) -> list[str]
         f"process    {info.pid}, {words.label(info)}, {info.program}", f"state      {state(info)}",
         f"started    {words.clock(info.created)}", f"parent     {info.ppid or 'the host'}", f"used       {usage or 'nothing'}",
     ]  # fmt: skip
+    if "poison" in info.waiting_on:
+        lines.append(f"set aside  it ended its kernel each time it ran: `agentos log {info.pid}`, then `agentos resume {info.pid}`")
     if info.labels:
         lines.append(f"label      {', '.join(info.labels)}")
     if info.goal is not None:

@@ -22,7 +22,7 @@ from agentos.shell.remembered import remember_run, workspace_of
 from agentos.shell.trees import below, find
 from agentos.shell.verbs.images import is_path, load
 
-__all__ = ["Mode", "run", "spawn", "wait"]
+__all__ = ["Mode", "journal_head", "mounts_of", "run", "spawn", "wait"]
 
 _HELD_S, _ATTEMPTS_MAX = 0.25, 60
 
@@ -73,7 +73,7 @@ async def run(  # noqa: PLR0913, PLR0917 - the frozen options
 
     Run again after a crash or an interrupt, it goes on with the unfinished process of the same image, goal and workspace.
     """
-    timeout_s, mounts = _duration(timeout), _mounts(mount or [])
+    timeout_s, mounts = _duration(timeout), mounts_of(mount or [])
     load_programs(program or [])
     found = load(shell, image)
     unfinished = None if new else await _unfinished(shell, found, goal)
@@ -133,7 +133,7 @@ async def wait(  # noqa: PLR0913, PLR0917 - one option per wish
     verbose: Verbose = False,
 ) -> int:
     """Follow a process to its end and print its result; without a running kernel, be the kernel that runs it."""
-    timeout_s, mounts = _duration(timeout), _mounts(mount or [])
+    timeout_s, mounts = _duration(timeout), mounts_of(mount or [])
     load_programs(program or [])
     await _expect_alone(shell, mode, pid)
     return await _go_on(
@@ -189,7 +189,7 @@ def _expect_runnable(shell: Shell, kernel: Any, pid: int) -> None:
         return
     if root.record.state == "paused":
         hint = f"`{shell.hint('resume', pid)}` lets it go on"
-        raise Invalid("state", f"process {pid} is paused", hint=hint, pid=pid)
+        raise Invalid("state", f"process {pid} {words.paused(root.record.resumes)}", hint=hint, pid=pid)
     if root.hosted:
         raise Invalid("state", f"process {pid} is driven by an application", hint="start that application", pid=pid)
     for process in (root, *root.descendants()):
@@ -217,7 +217,7 @@ async def _unfinished(shell: Shell, image: AgentImage, goal: str | None) -> Proc
     Raises:
         Invalid: it is paused: somebody wanted it to stand still.
     """
-    if not shell.store.is_file():
+    if not shell.has_store:
         return None
     async with shell.looking() as kernel:
         infos = await kernel.ps()
@@ -227,7 +227,8 @@ async def _unfinished(shell: Shell, image: AgentImage, goal: str | None) -> Proc
         if is_same and workspace_of(shell.store, info.pid) in (None, here):
             if info.state == "paused":
                 hint = f"`{shell.hint('resume', info.pid)}` lets it go on, --new starts another"
-                raise Invalid("state", f"process {info.pid} of this image and goal is paused", hint=hint, pid=info.pid)
+                why = words.paused("poison" in info.waiting_on)
+                raise Invalid("state", f"process {info.pid} of this image and goal {why}", hint=hint, pid=info.pid)
             return info
     return None
 
@@ -238,7 +239,7 @@ async def _expect_alone(shell: Shell, mode: Mode | None, pid: int) -> None:
     Raises:
         Invalid: `invalid.state`.
     """
-    if mode in (None, Mode.ASK) or not shell.store.is_file():
+    if mode in (None, Mode.ASK) or not shell.has_store:
         return
     async with shell.looking() as kernel:
         infos, is_held = await kernel.ps(all=True), is_remote(kernel)
@@ -257,7 +258,12 @@ def _duration(text: str | None) -> float | None:
         raise Invalid("argument", str(error), hint="write for example 90s or 10m", field="--timeout") from error
 
 
-def _mounts(given: list[str]) -> dict[str, Any]:
+def mounts_of(given: list[str]) -> dict[str, Any]:
+    """Return the folders that `--mount` names.
+
+    Raises:
+        Invalid: a text is not NAME=PATH.
+    """
     mounts: dict[str, Any] = {}
     for text in given:
         name, equals, place = text.partition("=")

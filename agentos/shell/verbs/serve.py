@@ -46,7 +46,7 @@ async def serve(  # noqa: PLR0913, PLR0917 - its options
 
     _check(shell, show_asks=show_asks, host=host, public_url=public_url, notify=notify)
     check_installed()
-    if not shell.store.is_file():
+    if not shell.has_store:
         raise shell.no_store()
     listening = bound(host, port)
     with listening:

@@ -122,7 +122,7 @@ async def test_no_descendant_outlives_the_time_of_its_ancestors() -> None:
         top = await host(kernel, budget={"wall_s": 60})
         child = await kernel.spawn(agentos.Image.host(), parent=top, budget={"wall_s": 1_000})
         advance(kernel, 61)
-        assert [(await p.wait(5)).state for p in (top, child)] == ["failed", "failed"]
+        assert [(await p.wait(5)).state for p in (top, child)] == ["failed", "killed"]
 
 
 async def test_usage_is_exact_after_a_reopen_whatever_the_calls_came_to(tmp_path: Path) -> None:

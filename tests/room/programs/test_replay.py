@@ -328,3 +328,64 @@ async def test_positional_arguments_are_the_declared_ones() -> None:
 
     async with opened() as kernel:
         assert (await (await started(kernel, work)).wait(5)).value == ["invalid.argument", "invalid.argument", "invalid.op"]
+
+
+async def test_a_call_that_was_refused_is_refused_again_though_it_would_be_served_now(tmp_path: Path) -> None:
+    async def tries(sys: Any) -> Any:
+        code = await refused(sys.ledger.once("x"))
+        return [code, (await sys.msg.recv()).value]
+
+    ledger = Ledger(tmp_path / "ledger")
+    async with opened(tmp_path / "a.db") as kernel:
+        process = await started(kernel, tries)
+        await settled(kernel)
+    async with await reopened(tmp_path / "a.db", tries, "tries", devices={"ledger": ledger.device}) as kernel:
+        await kernel.process(process.pid).send("on")
+        assert (await kernel.process(process.pid).wait(5)).value == ["invalid.op", "on"]
+        assert (await kernel.replay(process.pid)).ok
+    assert not ledger.entries
+
+
+async def test_a_process_whose_device_is_not_mounted_waits_for_a_kernel_that_has_it(tmp_path: Path) -> None:
+    """Neither its finished call nor the one that a crash interrupted can be answered here: nothing is guessed, and nothing is lost."""
+    ledger = Ledger(tmp_path / "ledger")
+
+    async def buys(sys: Any) -> Any:
+        first = (await sys.ledger.keyed("a"))["value"]
+        return [first, (await sys.msg.recv()).value, (await sys.ledger.keyed("b"))["value"]]
+
+    async with opened(tmp_path / "a.db", devices={"ledger": ledger.device}) as kernel:
+        process = await started(kernel, buys, "ledger.*")
+        await settled(kernel)
+    async with await reopened(tmp_path / "a.db", buys, "buys") as kernel:
+        process = kernel.process(process.pid)
+        await process.send("on")
+        await settled(kernel, lambda: process.info.waiting_on)
+        assert (process.info.state, process.info.waiting_on) == ("waiting", ("device ledger",))
+        kernel.mount("ledger", ledger.device)
+        assert (await process.wait(5)).value == ["a", "on", "b"]
+        assert (await kernel.replay(process.pid)).ok
+    assert len(ledger.entries) == 2
+
+
+@pytest.mark.parametrize("how", ["closed", "signalled"])
+async def test_a_process_that_waits_for_a_device_can_be_left_or_ended(how: str, tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger")
+
+    async def buys(sys: Any) -> Any:
+        await sys.ledger.keyed("a")
+        return (await sys.msg.recv()).value
+
+    async with opened(tmp_path / "a.db", devices={"ledger": ledger.device}) as kernel:
+        process = await started(kernel, buys, "ledger.*")
+        await settled(kernel)
+    async with await reopened(tmp_path / "a.db", buys, "buys") as kernel:
+        await settled(kernel, lambda: kernel.process(process.pid).info.waiting_on)
+        if how == "signalled":
+            await kernel.process(process.pid).signal("kill")
+            assert (await kernel.process(process.pid).wait(5)).state == "killed"
+    async with await reopened(tmp_path / "a.db", buys, "buys", devices={"ledger": ledger.device}) as kernel:
+        if how == "closed":
+            await kernel.process(process.pid).send("on")
+            assert (await kernel.process(process.pid).wait(5)).value == "on"
+    assert len(ledger.entries) == 1

@@ -194,6 +194,23 @@ async def test_the_tree_forks_signals_and_messages_cross(place: Place, kernel: K
 # --- waiting ------------------------------------------------------------------------------------------------------------
 
 
+async def test_points_of_history_are_named_and_gone_back_to_from_another_terminal(place: Place, kernel: Kernel) -> None:
+    async with client(place) as remote:
+        process = await remote.spawn(AgentImage.host(), grant=["obj.put a/**"])
+        checkpoint = await process.checkpoint("then")
+        await process.call("obj.put", value=1, name="x")
+        found = await remote.diff(checkpoint)
+        report = await remote.restore(checkpoint)
+        fork = await remote.fork(checkpoint=checkpoint, grant=("obj.put a/b",))
+        assert [item["what"] for item in found.items] == ["object"]
+        assert (report.pids, report.seq > found.seqs[1]) == ({process.pid: process.pid}, True)
+        assert [cap.text for cap in await fork.caps()] == ["obj.put a/b"]
+        assert await remote.commit_image(checkpoint, "then") == await kernel.commit_image(checkpoint, "then")
+        assert await remote.checkpoints() == await kernel.checkpoints()
+        await remote.drop_checkpoint(checkpoint)
+        assert await kernel.checkpoints() == []
+
+
 async def test_a_client_that_stops_waiting_touches_no_process(place: Place, kernel: Kernel) -> None:
     async with client(place) as remote:
         process = await remote.spawn(FILES)

@@ -292,4 +292,4 @@ async def test_acknowledged_is_durable_before_an_event_or_reply_is_sent(place: P
 
 def test_the_table_names_no_private_method() -> None:
     assert all(not part.startswith("_") for name in served.METHODS for part in name.split("."))
-    assert len(served.METHODS) == 30
+    assert len(served.METHODS) == 55

@@ -10,15 +10,27 @@ import pytest
 from agentos.store import Store, open_store
 from tests.room.store.builders import FixedClock
 
-BACKENDS: dict[str, Callable[[Path], str | Path]] = {
-    "sqlite-file": lambda folder: folder / "store.db",
-    "sqlite-memory": lambda _folder: ":memory:",
+BACKENDS: dict[str, Callable[[pytest.FixtureRequest], str | Path]] = {
+    "sqlite-file": lambda request: request.getfixturevalue("tmp_path") / "store.db",
+    "sqlite-memory": lambda _request: ":memory:",
+    "postgres": lambda request: request.getfixturevalue("postgres")(),
 }
 
 
 @pytest.fixture(params=list(BACKENDS))
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+def where(request: pytest.FixtureRequest) -> str | Path:
+    """Where an empty store may be made, on each backend."""
+    return BACKENDS[request.param](request)
+
+
+@pytest.fixture(params=[name for name in BACKENDS if name != "sqlite-memory"])
+def kept(request: pytest.FixtureRequest) -> str | Path:
+    """Where a store may be made that can be opened again."""
+    return BACKENDS[request.param](request)
+
+
+@pytest.fixture
+def store(where: str | Path) -> Iterator[Store]:
     """An empty store on each backend."""
-    where = BACKENDS[request.param](tmp_path)
     with open_store(where, clock=FixedClock(), durability="fast") as opened:
         yield opened

@@ -178,11 +178,8 @@ def erase(folder: Path, seq: int) -> None:
 
     with closing(sqlite3.connect(folder / "store.db", isolation_level=None)) as raw:
         columns = raw.execute(f"SELECT {', '.join(JOURNAL.columns)} FROM journal WHERE seq = ?", (seq,)).fetchone()
-        kept = chain._stored_content_hash(columns)
-        raw.execute(
-            "UPDATE journal SET content_hash = ?, args = NULL, resource = NULL, result = NULL, salt = NULL WHERE seq = ?",
-            (kept, seq),
-        )
+        blank = chain.erased(columns, 1)
+        raw.execute(f"UPDATE journal SET {' = ?, '.join(JOURNAL.columns)} = ? WHERE seq = {seq}", blank)
 
 
 def test_the_hashes_of_equal_content_differ_by_their_salt(tmp_path: Path) -> None:

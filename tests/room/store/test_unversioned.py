@@ -119,7 +119,8 @@ def test_what_is_kept_is_what_was_last_written(steps: list[tuple[str, str]]) -> 
         assert stored(store) == [(key, model[key].seq) for key in sorted(model)]
 
 
-def test_removing_versions_probes_the_index_of_current_ones(store: Store) -> None:
+def test_removing_versions_probes_the_index_of_current_ones(tmp_path: Path) -> None:
+    store = file_store(tmp_path)
     for record in (QuotaRecord, FileLabelRecord):
         plan = [
             step[3] for step in store._reader.fetch(f"EXPLAIN QUERY PLAN {sql.drop_versions(table_of(record), 2)}", (None,) * 6)

@@ -34,9 +34,10 @@ def test_a_recorded_call_is_taken_once() -> None:
     taken = tape.take("1", "obj.put", b"d", {})
     assert taken is not None
     assert taken.outcome_row is taken.head
-    assert tape.take("1", "obj.put", b"d", {}) is None
     assert len(tape) == 1
     assert "call 2" in tape.unmade()
+    assert tape.take("2", "obj.put", b"d", {}) is not None
+    assert tape.take("3", "obj.put", b"d", {}) is None
 
 
 def test_an_intent_without_result_has_no_outcome_and_is_dropped_by_a_fork() -> None:

@@ -1,0 +1,118 @@
+"""Verification of a whole store: the file, every row wherever it lies, the head, and every object.
+
+Protocol: everything is read through one connection, which sees one state of the store; rows of the journal and of the archive are merged
+by number, a page at a time: constant memory, time linear in the store.
+Not here: what a row has to be (`chain`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from heapq import merge
+from operator import itemgetter
+from typing import Any, Final
+
+from agentos.abi.limits import PAGE_ROWS
+from agentos.errors import KernelPanic
+from agentos.store import blobs, chain
+from agentos.store.database import Database
+from agentos.store.faults import refusal
+from agentos.store.segment import Columns, page_of, unpack_page
+from agentos.store.tables import JOURNAL
+
+__all__ = ["all_rows", "first_bad_object", "head_of", "salted_from", "verify"]
+
+_FIRST: Final = -(2**63)
+_ROWS: Final = f"SELECT {', '.join(JOURNAL.columns)} FROM journal WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT {PAGE_ROWS}"
+_PAGES: Final = "SELECT page, codec, size, body FROM segment WHERE page > ? ORDER BY page LIMIT 4"
+_STRAY: Final = "SELECT journal.seq FROM head JOIN journal ON journal.seq > head.seq ORDER BY journal.seq LIMIT 1"
+_OBJECTS: Final = f"SELECT id, hash, codec, size, body FROM object WHERE id > ? ORDER BY id LIMIT {PAGE_ROWS // 10}"
+_SEQ: Final = JOURNAL.columns.index("seq")
+
+
+def verify(connection: Database, head: str | None = None) -> chain.AuditReport:
+    """Check the store that `connection` sees; nothing is changed.
+
+    Args:
+        connection: It sees one state of the store until this returns.
+        head: A head that an earlier check printed (``"SEQ:HEX"``): shows that the journal was not rewritten since.
+
+    Raises:
+        Invalid: `invalid.argument`, `head` is no head; `invalid.store`, the store failed.
+    """
+    kept = chain.parse_head(head) if head is not None else None
+    genesis, seq, digest, _ = head_of(connection)
+    heads = [(seq, digest)] if kept is None else [(seq, digest), kept]
+    try:
+        rows = all_rows(connection, _FIRST, seq)
+        report = chain.check(
+            rows, (0, genesis), heads, lambda column: _is_missing(connection, column), salted_from=salted_from(connection)
+        )
+    except KernelPanic as error:
+        return chain.AuditReport(False, 0, None, str(error), f"{seq}:{digest.hex()}")
+    if not report.ok:
+        return report
+    for stray in connection.fetch(_STRAY):
+        return chain.AuditReport(False, report.rows, stray[0], f"row {stray[0]} lies after the head", report.head)
+    bad = connection.damage() or first_bad_object(connection)
+    return chain.AuditReport(False, report.rows, None, bad, report.head) if bad else report
+
+
+def head_of(connection: Database) -> tuple[bytes, int, bytes, int]:
+    """Return genesis, last number, last hash and epoch of the store.
+
+    Raises:
+        Invalid: `invalid.store`, `corrupt`: there is no head, or it holds something else.
+    """
+    found = connection.fetch("SELECT genesis, seq, hash, epoch FROM head")
+    if [tuple(map(type, head)) for head in found] != [(bytes, int, bytes, int)]:
+        raise refusal("corrupt", connection.path, "it has no whole head")
+    return found[0]
+
+
+def all_rows(connection: Database, after: int, upto: int) -> Iterator[Columns]:
+    """Yield every row after number `after` up to `upto` in order, whether archived or not.
+
+    Raises:
+        KernelPanic: a page of archived rows is damaged.
+    """
+    archived = (row for row in _archived(connection, after) if after < row[_SEQ] <= upto)
+    return merge(_journal(connection, after, upto), archived, key=itemgetter(_SEQ))
+
+
+def salted_from(connection: Database) -> int:
+    """Return the first epoch whose rows have the newer layout; a store that does not say was made with it."""
+    found = connection.fetch("SELECT value FROM meta WHERE name = 'salted_from'")
+    return int(found[0][0]) if found and found[0][0].isdigit() else 1
+
+
+def first_bad_object(connection: Database) -> str:
+    """Return what is wrong with the first damaged object, or an empty text."""
+    after = _FIRST
+    while page := connection.fetch(_OBJECTS, (after,)):
+        for _, name, codec, size, body in page:
+            try:
+                blobs.unpack_body(name, codec, size, body)
+            except KernelPanic as error:
+                return str(error)
+        after = page[-1][0]
+    return ""
+
+
+def _journal(connection: Database, after: int, upto: int) -> Iterator[Columns]:
+    while page := connection.fetch(_ROWS, (after, upto)):
+        yield from page
+        after = page[-1][_SEQ]
+
+
+def _archived(connection: Database, after: int) -> Iterator[Columns]:
+    page = page_of(after) - 1
+    while found := connection.fetch(_PAGES, (page,)):
+        for number, *stored in found:
+            yield from unpack_page(number, *stored)
+        page = found[-1][0]
+
+
+def _is_missing(connection: Database, column: Any) -> bool:
+    name = blobs.name_in(column)
+    return name is not None and not connection.fetch("SELECT 1 FROM object WHERE hash = ?", (name,))
