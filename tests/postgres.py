@@ -1,7 +1,8 @@
 """A PostgreSQL server for tests: one for the whole session, a schema of its own for each store.
 
 ``AGENTOS_TEST_POSTGRES`` names a server to use instead, as an address whose user may create schemas; without it the newest installed one
-is started in a temporary folder. Where there is neither, tests that need one are skipped, and say so.
+is started in a temporary folder, without fsync: that is for power cuts, which no test makes, and takes most of the time of a test. Where
+there is neither, tests that need one are skipped, and say so.
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ class Server:
         process: What runs it.
     """
 
-    def __init__(self, binaries: Path, folder: Path) -> None:
+    def __init__(self, binaries: Path, folder: Path, fsync: str) -> None:
         self._binaries = binaries
+        self._fsync = fsync
         self._folder = folder
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -45,7 +47,7 @@ class Server:
 
     def start(self) -> None:
         """Start it and wait until it takes connections."""
-        settings = {"listen_addresses": "127.0.0.1", "port": self._port, "unix_socket_directories": self._folder, "fsync": "on"}
+        settings = {"listen_addresses": "127.0.0.1", "port": self._port, "unix_socket_directories": self._folder, "fsync": self._fsync}
         words = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         log = (self._folder / "log").open("ab")
         self.process = subprocess.Popen(self._as_user("postgres", "-D", str(self._data), *words), stdout=log, stderr=log)
@@ -75,7 +77,7 @@ class Server:
         return ["setpriv", *whom, "--pdeathsig=INT", *command]
 
 
-def started() -> Server:
+def started(fsync: str = "off") -> Server:
     """A new server of our own; skips the test where none is installed."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[4]))
     on_path = shutil.which("postgres")
@@ -84,7 +86,7 @@ def started() -> Server:
     folder = Path(tempfile.mkdtemp(prefix="agentos-pg-"))
     if os.getuid() == 0:
         shutil.chown(folder, "postgres", "postgres")
-    return Server((found[-1] if found else Path(str(on_path))).parent, folder)
+    return Server((found[-1] if found else Path(str(on_path))).parent, folder, fsync)
 
 
 def removed(server: Server) -> None:

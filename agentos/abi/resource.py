@@ -210,7 +210,7 @@ class Template:
     journal and device all see the same value.
     """
 
-    __slots__ = ("_fields", "_render", "field", "kind", "text")
+    __slots__ = ("_fields", "_fixed", "_render", "field", "kind", "text")
 
     def __init__(self, kind: Kind, text: str) -> None:
         self.kind = kind
@@ -224,6 +224,7 @@ class Template:
             "argv": self._argv,
             "id": self._id if self._fields else self._constant,
         }
+        self._fixed = Resource("id", text, text)
         self._render = renders[kind]
 
     def render(self, args: dict[str, Any], cwd: str) -> Resource:
@@ -248,7 +249,7 @@ class Template:
         return _canonical_argv(args[self.field], self.field)
 
     def _constant(self, args: dict[str, Any], cwd: str) -> Resource:
-        return Resource("id", self.text, self.text)
+        return self._fixed
 
     def _id(self, args: dict[str, Any], cwd: str) -> Resource:
         text = self.text

@@ -109,7 +109,8 @@ class Broker:
         door = self.door
         door.count_call(call)
         while True:
-            await door.wait_while_paused(call)
+            if call.process.record.state == "paused":
+                await door.wait_while_paused(call)
             try:
                 verdict = door.decide(call)
                 if "redact" in call.obligations and self._redact(call):

@@ -21,8 +21,7 @@ from typing import Any, Final
 from agentos.abi.limits import DECISION_CACHE_MAX
 from agentos.abi.op import Effect
 from agentos.abi.resource import Resource, canonical_url
-from agentos.broker.files import touch
-from agentos.broker.files import check_permissions
+from agentos.broker.files import check_permissions, touch
 from agentos.broker.labels import check_clearance
 from agentos.broker.obligation import check_obligations
 from agentos.broker.offer import answers_late

@@ -30,6 +30,7 @@ from agentos.abi.probe import reached
 from agentos.abi.records import Change, Row
 from agentos.abi.syscall import Park, Syscall
 from agentos.broker.decide import Decisions
+from agentos.broker.files import compared_labels
 from agentos.broker.handle import put_behind_handle, wants_handle
 from agentos.broker.labels import endorsed, own_label, raise_label, result_label
 from agentos.broker.obligation import log_call
@@ -119,6 +120,7 @@ class Door:
                 if awaits:
                     value = await self._awaited(process, value)
             except AgentOSError as error:
+                self._label_refused(call, permit)
                 raise self.fail(call, error, permit.changes) from None
             if type(value) is not Park:
                 value = self.done(call, permit, value)
@@ -132,6 +134,12 @@ class Door:
             permit.changes = []
             self.decide_again(call)
             self.reserve(call)
+
+    def _label_refused(self, call: Request, permit: Permit) -> None:
+        """A refusal that depends on what was looked at tells of it, too."""
+        label = permit.labels | (compared_labels(self.core, call) if call.op.late else 0)
+        if label and not call.process.ended:
+            raise_label(call.process, label, permit.changes)
 
     async def _park_inside(self, call: Request, park: Park, permit: Permit) -> None:
         """Wait as `park`; a call that is cancelled meanwhile is withdrawn."""

@@ -23,7 +23,7 @@ from agentos.abi.permit import Permit
 from agentos.abi.probe import reached
 from agentos.abi.records import Change, Row
 from agentos.broker.door import Door, error_bytes, settle_quota
-from agentos.broker.files import before_effect, found_labels, settle_files
+from agentos.broker.files import before_effect, compared_labels, found_labels, settle_files
 from agentos.broker.handle import put_behind_handle, wants_handle
 from agentos.broker.labels import own_label, raise_label, result_label
 from agentos.broker.obligation import log_call
@@ -194,10 +194,10 @@ class Effects:
         unknown = isinstance(error, Unavailable) and error.may_have_happened
         outcome = "unknown" if unknown else "denied" if isinstance(error, Denied) else "failed"
         changes: list[Change] = []
+        label = compared_labels(self._core, call)
         settle_files(self._core, call, succeeded=False, changes=changes)
-        label = (
-            UNTRUSTED if call.op.untrusted else 0
-        )  # what an error says comes from outside, too: a device's, or a redirect's name
+        if call.op.untrusted:  # what an error says comes from outside, too: a device's, or a redirect's name
+            label |= UNTRUSTED
         self._append(call, intent, permit, outcome, code=error.code, result=error_bytes(error), changes=changes, label=label)
         error.seq = intent.seq
         return error

@@ -20,10 +20,12 @@ from agentos.broker.request import FileUse, Request
 from agentos.errors import Denied
 from agentos.kernel.core import Core
 
-__all__ = ["before_effect", "check_permissions", "found_labels", "settle_files", "touch"]
+__all__ = ["before_effect", "check_permissions", "compared_labels", "found_labels", "settle_files", "touch"]
 
 _WRITES: Final = frozenset({"fs.write", "fs.mkdir"})
 _READS: Final = frozenset({"fs.read", "fs.stat"})
+_TELLS: Final = frozenset({"fs.write", "fs.delete"})
+"""Their results name the content that was there before by a digest, from which a short one can be guessed."""
 
 
 def used(call: Request) -> FileUse:
@@ -94,8 +96,19 @@ def found_labels(core: Core, call: Request) -> int:
     return core.files.under(use.paths.get(0, core.place(call.resources[0].text))) if call.op.name.startswith("fs.") else 0
 
 
+def compared_labels(core: Core, call: Request) -> int:
+    """Return the label of the file that a call with `if_digest` compares: how it ends tells what the file holds, also by failing."""
+    if not call.op.name.startswith("fs.") or call.args.get("if_digest") is None:
+        return 0
+    use, labels = used(call), call.process.stack.labels
+    found = use.found
+    for path in {*use.paths.values(), *(core.place(resource.text) for resource in call.resources)}:
+        found |= core.files.at(path) | labels.resource(Resource("path", path, path))
+    return found
+
+
 def settle_files(core: Core, call: Request, *, succeeded: bool, changes: list[Change]) -> int:
-    """Bring file labels up to date with what happened; returns the labels of what was read."""
+    """Bring file labels up to date with what happened; returns the labels of what was read, or is told by its digest."""
     name, files = call.op.name, core.files
     if not name.startswith("fs."):
         return 0
@@ -107,9 +120,10 @@ def settle_files(core: Core, call: Request, *, succeeded: bool, changes: list[Ch
     if name in _READS:
         return files.at(paths[0]) if succeeded else 0
     alone = name not in _WRITES or 0 not in use.paths or (files.end(paths[0]) and use.is_alone)
+    told = found_labels(core, call) if succeeded and name in _TELLS else 0
     if succeeded:
         _settle_write(core, call, paths, changes, alone=alone)
-    return 0
+    return told
 
 
 def _settle_write(core: Core, call: Request, paths: list[str], changes: list[Change], *, alone: bool) -> None:

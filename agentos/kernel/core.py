@@ -82,7 +82,7 @@ class Core:
         self.timers = TimerTable(partial(store.get, TimerRecord))
         self.slots: dict[str, Slots] = {}
         self.files = FileLabels()
-        self.overlays = OverlayTable(store, self.files, lambda path: self.place(path))
+        self.overlays = OverlayTable(store, self.files, self._placed)
         self.quotas = QuotaTable()
         self.place: Callable[[str], str] = lambda path: path  # one name for a file that two mounts show
         self.has_other_names = False  # two mounts show the same files
@@ -94,7 +94,9 @@ class Core:
         self.secrets = Vault()
         self.people: People | None = None  # who may answer; None = whoever reaches the API
         self.checkpoints = CheckpointTable(store)
-        self.forget_names: Callable[[str], None] = lambda namespace: None  # names of a namespace were changed behind the memory room
+        self.forget_names: Callable[[str], None] = lambda namespace: (
+            None
+        )  # names of a namespace were changed behind the memory room
         self.mail = MailTable(store.max_key(MessageRecord) + 1)
         self._next_pid = store.max_key(ProcessRecord) + 1
         self.runner: Runner
@@ -106,6 +108,9 @@ class Core:
         self.closing = False
         self.schedules: Any  # a `ScheduleTable`, which spawns, and so stands above this module
         self._after: list[tuple[int, str, dict[str, Any]]] = []
+
+    def _placed(self, path: str) -> str:
+        return self.place(path)
 
     def end_effect(self) -> None:
         """One effect less is under way."""

@@ -43,7 +43,8 @@ class AgentProcess:
 
     __slots__ = (
         "account", "branches", "by_op", "calls_since_save", "caps", "children", "cover_cache", "cwd", "facts", "fresh",
-        "generation", "host_calls", "host_scopes", "ids", "image", "intents", "interrupted", "label", "last_seq", "next_number", "open_calls",
+        "generation", "host_calls", "host_scopes", "ids", "image", "intents", "interrupted", "label", "last_seq", "next_number",
+        "open_calls",
         "parent", "pid", "queries", "queued", "record", "rerun", "running", "scope", "slice_start", "stack", "state", "tape",
         "tree", "unwinding", "verdict_cache", "waiting",
     )  # fmt: skip

@@ -5,7 +5,7 @@ started from it begins with that state and those objects, under their labels. It
 
 INVARIANT children-are-never-wider: the image requests no more than the process held, within what its own image requested; like every image,
 it grants nothing.
-INVARIANT labels-join: what is started from it has the label that the process had.
+INVARIANT labels-join: what is started from it has the label that the process had, and that of who chose its name and its point.
 """
 
 from __future__ import annotations
@@ -27,12 +27,15 @@ from agentos.kernel.recovery import known_spec
 
 if TYPE_CHECKING:
     from agentos.kernel.core import Core
+    from agentos.kernel.process import AgentProcess
 
 __all__ = ["commit_image"]
 
 
-def commit_image(core: Core, checkpoint: CheckpointRecord, name: str, version: str, changes: list[Change]) -> AgentImage:
-    """Register the image that a checkpoint's process makes and return it.
+def commit_image(
+    core: Core, checkpoint: CheckpointRecord, name: str, version: str, changes: list[Change], *, by: AgentProcess | None = None
+) -> AgentImage:
+    """Register the image that a checkpoint's process makes and return it; `by` is the process that wants it, None for the host.
 
     Raises:
         Invalid: a bad name or version, one that another image has, or a seed of over IMAGE_SEED_BYTES_MAX.
@@ -44,7 +47,7 @@ def commit_image(core: Core, checkpoint: CheckpointRecord, name: str, version: s
     then = past.process(checkpoint.pid)
     image = msgspec.structs.replace(
         core.images.by_digest(then.image_digest), name=name, version=version, capabilities=_requests(core, past, then),
-        seed=_seed(core, past, then),
+        seed=_seed(core, past, then, by.label if by is not None else 0),
     )  # fmt: skip
     taken = core.images.get(image.ref)
     if taken is not None and taken.digest != image.digest:
@@ -64,14 +67,14 @@ def _requests(core: Core, past: Past, then: ProcessRecord) -> tuple[str, ...]:
     return tuple(sorted(texts))
 
 
-def _seed(core: Core, past: Past, then: ProcessRecord) -> Seed:
+def _seed(core: Core, past: Past, then: ProcessRecord, chosen_by: int) -> Seed:
     unpack = core.store.objects.unpack
     objects = [
         SeedObject(name=name.name, type=name.type, value=encode(unpack(name.value)), labels=name.labels, tags=name.tags)
         for name in past.names(f"proc/{then.pid}")
     ]
     state = encode(unpack(then.save_state)) if then.save_state else b""
-    seed = Seed(state=state, objects=tuple(sorted(objects, key=lambda one: one.name)), labels=then.label)
+    seed = Seed(state=state, objects=tuple(sorted(objects, key=lambda one: one.name)), labels=then.label | chosen_by)
     size = len(encode(seed))
     if size > IMAGE_SEED_BYTES_MAX:
         hint = "drop objects before the checkpoint, or keep them in a shared namespace"

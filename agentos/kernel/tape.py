@@ -45,7 +45,7 @@ class Tape:
 
     Attributes:
         dues: Number of a call -> when its time is over, as its program's first run decided.
-        place: Where the program makes the call that is looked up next, for the message; "" when nobody knows.
+        place: Tells where the program makes the call that is looked up next, for the message; "" when nobody knows.
         code_changed: The program's code is not the one that made the tape.
         saved: Returns the arguments of a recorded save, whose row does not keep them.
     """
@@ -56,7 +56,7 @@ class Tape:
         self._last_top = 0
         self._open: dict[int, Recorded] = {}  # intents whose result was not read yet
         self.dues: dict[str, float] = {}
-        self.place = ""
+        self.place: Callable[[], str] = str
         self.code_changed = False
         self.saved: Callable[[Row], dict[str, Any]] | None = None
         self.size = 0
@@ -153,7 +153,7 @@ class Tape:
 
     def _differs(self, number: str, head: Row, op: str, args: dict[str, Any]) -> Invalid:
         kept = decode(head.args) if head.args else self.saved(head) if self.saved is not None and head.op == "proc.save" else {}
-        text = difference(number, head, op, args, kept, self.place)
+        text = difference(number, head, op, args, kept, self.place())
         hint = CODE_CHANGED if self.code_changed else cause(head, op, args, kept)
         following = self._calls.get(str(_top(number) + 1)) if number.isdigit() else None
         if head.op != op and following is not None and following.head.op == op:
@@ -181,7 +181,8 @@ class Tape:
             raise self._out_of_order(number, text, later.seq if later is not None else None)
 
     def _out_of_order(self, number: str, text: str, seq: int | None) -> Invalid:
-        where = f"\n  {self.place}" if self.place else ""
+        place = self.place()
+        where = f"\n  {place}" if place else ""
         hint = CODE_CHANGED if self.code_changed else DIVERGED
         return Invalid("state", f"{text}{where}", hint=hint, where=f"call {number}", seq=seq)
 

@@ -161,8 +161,9 @@ class BrokerSide:
         deadline = Deadline(inf, due)
         failure: AgentOSError | ProcessEnded | KernelPanic | None = None
         value: Any = None
+        scope = anyio.CancelScope()
         async with anyio.create_task_group() as tasks:
-            with anyio.CancelScope() as scope:
+            with scope:
                 tasks.start_soon(_expire, self._broker.core.clock, deadline, due, scope)
                 try:
                     value = await self._broker.call(process, op, args, number=number, deadline=deadline)

@@ -333,7 +333,7 @@ class _Life:
         if process.unwinding or replay.is_over:
             raise ProcessEnded
         replay.steps += 1
-        replay.last = f"call {number}, {op}, {self.tape.place}"
+        replay.last = f"call {number}, {op}, {self.tape.place()}"
         recorded = self._find(number)
         try:
             request = Request(process, Syscall(replay.ops.find(op), _no_handler), args, number, "")

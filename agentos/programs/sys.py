@@ -87,17 +87,17 @@ class Branch:
 class Call:
     """One call that was written down and not made yet: awaiting it makes it. One that nobody awaits is told at the next call."""
 
-    __slots__ = ("args", "is_made", "is_taken", "op", "place", "positional", "sys", "terms")
+    __slots__ = ("args", "at", "code", "is_made", "is_taken", "op", "positional", "sys", "terms")
 
     def __init__(
-        self, sys: Sys, op: str, positional: tuple[Any, ...], args: dict[str, Any], at: Terms, frame: FrameType
+        self, sys: Sys, op: str, positional: tuple[Any, ...], args: dict[str, Any], limits: Terms, frame: FrameType
     ) -> None:
         self.sys = sys
         self.op = op
         self.positional = positional
         self.args = args
-        self.terms = at
-        self.place = (frame.f_code, frame.f_lineno)
+        self.terms = limits
+        self.code, self.at = frame.f_code, frame.f_lasti  # the line is looked for when it is told: that takes time
         self.is_taken = self.is_made = False
 
     def __await__(self) -> Generator[Any, Any, Any]:
@@ -111,7 +111,9 @@ class Call:
                 "state", f"`{self.op}` {self.told()} was awaited before", hint="keep its value, or write the call again"
             )
         self.is_taken = self.is_made = True
-        return self.sys._make(self).__await__()
+        if self.terms is NO_TERMS:
+            return self.sys._attempt(self).__await__()  # noqa: SLF001 - the two are one
+        return self.sys._persist(self).__await__()
 
     def __del__(self) -> None:
         """Remember a call that was never made."""
@@ -137,7 +139,8 @@ class Call:
 
     def told(self) -> str:
         """Return where the program makes it: file, line and function."""
-        code, line = self.place
+        code, at = self.code, self.at
+        line = next((line for start, end, line in code.co_lines() if start <= at < end), None) or code.co_firstlineno
         return f"at {PurePath(code.co_filename).name}:{line}, in {code.co_name}"
 
 
@@ -221,9 +224,7 @@ class Sys:
 
     # --- calls --------------------------------------------------------------------------------------------------------------
 
-    def _make(self, call: Call) -> Coroutine[Any, Any, Any]:
-        if call.terms is NO_TERMS:
-            return self._attempt(call)
+    def _persist(self, call: Call) -> Coroutine[Any, Any, Any]:
         return persist(self._side, call.op, call.terms, partial(self._attempt, call), self._sleep)
 
     async def _sleep(self, seconds: float) -> None:
@@ -246,7 +247,7 @@ class Sys:
                 await self._find_room()
                 has_room = True
             if process.tape is not None:
-                process.tape.place = call.told()
+                process.tape.place = call.told
             value = await self._side.call(process, op, args, number=number, timeout_s=call.terms.timeout_s)
             if op == "proc.save":
                 self.state = args.get("state")

@@ -199,7 +199,7 @@ class Open:
         core.schedules.owns, core.schedules.started = self.owns, self.started
         self._recovered = recovery.load(core, resume=self._resume)
         kernel = Kernel(core, broker, programs)
-        kernel.looking = files.looking
+        kernel.looking, kernel.mounts = files.looking, self._mounts
         return kernel
 
     async def _start(self, store: Store) -> None:

@@ -17,12 +17,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
+from anyio.streams.memory import MemoryObjectReceiveStream
 
 from agentos.abi.codec import decode, encode
 from agentos.abi.image import AgentImage
 from agentos.abi.limits import PAGE_ROWS
 from agentos.abi.probe import reached
 from agentos.abi.records import Change
+from agentos.abi.values import Event
 from agentos.errors import AgentOSError, Denied
 from agentos.kernel.answer import decide
 from agentos.kernel.ask import Answer
@@ -95,8 +97,9 @@ async def carry_out(kernel: KernelBase, errand: Errand) -> None:
     if not errand.pid:
         await _born(kernel, errand)
     process = kernel.core.processes.find(errand.pid)
+    follower = kernel.core.events.follow()
     async with anyio.create_task_group() as tasks:
-        await tasks.start(_answer, kernel, errand)
+        tasks.start_soon(_answer, kernel, errand, follower)
         for at, step in enumerate(errand.plan.steps):
             try:
                 if at % PAGE_ROWS == 0:
@@ -180,12 +183,10 @@ def _relabel(kernel: KernelBase, process: AgentProcess, label: int) -> None:
     kernel.core.note(process.pid, "label", {"label": label}, [Change(record, replaced)])
 
 
-async def _answer(kernel: KernelBase, errand: Errand, *, task_status: Any) -> None:
+async def _answer(kernel: KernelBase, errand: Errand, follower: MemoryObjectReceiveStream[Event]) -> None:
     """Approve what the calls of the process ask, in the name of who wanted the errand; where others are to answer, it waits for them."""
     core = kernel.core
-    follower = core.events.follow()
     try:
-        task_status.started()
         for waiting in [record.ask for record in core.asks if record.pid == errand.pid and record.state == "pending"]:
             await _approve(kernel, errand.name, waiting)
         async for event in follower:

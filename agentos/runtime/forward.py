@@ -82,7 +82,11 @@ def policy_sent(policy: Any) -> Any:
     return [policy_sent(each) for each in policy] if isinstance(policy, Iterable) else policy
 
 
-_AS: Final[Mapping[str, Callable[[Any], Any]]] = {"image": image_sent, "policy": policy_sent, "path": lambda path: Path(path).expanduser().absolute()}
+def _path_sent(path: str | Path) -> Path:
+    return Path(path).expanduser().absolute()
+
+
+_AS: Final[Mapping[str, Callable[[Any], Any]]] = {"image": image_sent, "policy": policy_sent, "path": _path_sent}
 
 
 def _sent(parameter: str, value: Any) -> Any:

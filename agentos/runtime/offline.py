@@ -286,7 +286,7 @@ class StoreView:
 
     async def backup(self, path: str | Path) -> BackupReport:
         """Copy the store into a new file, as `Kernel.backup`."""
-        return await anyio.to_thread.run_sync(backup, self._store, Path(path).expanduser().absolute())
+        return await anyio.to_thread.run_sync(lambda: backup(self._store, Path(path).expanduser().absolute()))
 
     async def export(self, path: str | Path, *, since: int = 0, pid: int | None = None) -> int:
         """Write the journal into a new file, as `Kernel.export`."""

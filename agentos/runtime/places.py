@@ -1,6 +1,7 @@
 """Where things live on the host: the default store, the control socket, and which folders are mounted where.
 
-INVARIANT state-is-outside-mounts: the store and everything beside it lies in no mount, so no process can reach it through fs.
+INVARIANT state-is-outside-mounts: the store and everything beside it lies in no mount, so no process can reach it through fs; nor does a
+copy of it that a kernel makes.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from typing import Any
 from agentos.abi.place import Dsn, Place
 from agentos.errors import Invalid
 
-__all__ = ["beside", "control_path", "default_store", "label_places", "refuse_inside", "state_folder", "virtual_mounts"]
+__all__ = [
+    "beside", "control_path", "default_store", "label_places", "refuse_copy", "refuse_inside", "state_folder", "virtual_mounts",
+]  # fmt: skip
 
 _SOCKET_PATH_MAX = 100  # bytes; sun_path has 108
 
@@ -108,6 +111,21 @@ def refuse_inside(store: Place, mounts: Mapping[str, tuple[Path, bool]]) -> None
                 hint="keep the store outside every mount: agents could read and change it there",
                 reason="in_mount",
             )
+
+
+def refuse_copy(path: Path, store: Place, mounts: Mapping[str, tuple[Path, bool]]) -> None:
+    """Refuse a place for a copy of the store: where a process could read it, or where a file of the store itself belongs.
+
+    Raises:
+        Invalid: `invalid.argument`.
+    """
+    real, own = path.expanduser().resolve(), beside(store)
+    said = f"`{path}` has the name of a file of the store" if str(real).startswith(f"{own}-") else ""
+    for prefix, (folder, _) in mounts.items():
+        if real.is_relative_to(folder):
+            said = f"`{path}` lies inside the mount `{prefix}` ({folder}), where agents could read all of it"
+    if said:
+        raise Invalid("argument", said, hint="put it outside of every workspace and mount", field="path")
 
 
 def _folder(name: str, path: str | Path) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from agentos.abi.image import AgentImage
 from agentos.abi.records import Change, ScheduleRecord
@@ -145,11 +145,15 @@ def _expect_one(every: object, cron: object, at: object, first: object) -> None:
 def _seconds(every: float | str) -> float:
     try:
         seconds = parse_duration_s(every) if isinstance(every, str) else float(every)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise Invalid("argument", f"every: {error}", hint="give seconds, or for example 15m", field="every") from error
     if isinstance(every, bool) or not seconds > 0:
         raise Invalid("argument", f"every is `{every}`", hint="give seconds, or for example 15m", field="every")
     return seconds
+
+
+_FAR: Final = 1e15
+"""Past every time that a schedule takes, in seconds; a whole number may be larger than any float."""
 
 
 def _moment(at: float | str | datetime | None, field: str) -> float:
@@ -161,7 +165,7 @@ def _moment(at: float | str | datetime | None, field: str) -> float:
     if at is None:
         return 0.0
     if isinstance(at, int | float) and not isinstance(at, bool):
-        return float(at)
+        return float(min(at, _FAR))
     hint = "write for example 2030-01-31T06:00:00+01:00"
     try:
         moment = datetime.fromisoformat(at) if isinstance(at, str) else at

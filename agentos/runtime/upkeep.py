@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -34,6 +34,7 @@ from agentos.kernel.retention import (
     label_bits,
 )
 from agentos.runtime.base import KernelBase
+from agentos.runtime.places import refuse_copy
 from agentos.store.archive import Moved, archive, count_rows, pids_in_journal
 from agentos.store.backup import BackupReport, backup
 from agentos.store.collect import Collected, collect
@@ -59,7 +60,13 @@ _AT_ONCE: Final = 32  # trees that are looked at before others get a turn
 
 
 class Upkeep(KernelBase):
-    """What a store needs over the years: backup, retention, erasure, collection of what nothing refers to; a base of `Kernel`."""
+    """What a store needs over the years: backup, retention, erasure, collection of what nothing refers to; a base of `Kernel`.
+
+    Attributes:
+        mounts: What processes see: virtual prefix -> (host folder, read-only).
+    """
+
+    mounts: Mapping[str, tuple[Path, bool]]
 
     def __init__(self, core: Core, broker: Broker, programs: Programs) -> None:
         super().__init__(core, broker, programs)
@@ -75,10 +82,12 @@ class Upkeep(KernelBase):
             path: The new file; its folder exists.
 
         Raises:
-            Invalid: `invalid.argument`, there is something at `path`; `invalid.store`, the store or the disk failed. There is no file then.
+            Invalid: `invalid.argument`, there is something at `path`, or it lies in a mount; `invalid.store`, the store or the disk failed.
+                There is no file then.
 
         Cancellation: the copy is finished all the same.
         """
+        refuse_copy(Path(path), self.core.store.path, self.mounts)
         self.core.journal.flush()
         return await anyio.to_thread.run_sync(backup, self.core.store, Path(path))
 
@@ -91,8 +100,10 @@ class Upkeep(KernelBase):
             pid: Only rows of this process.
 
         Raises:
-            Invalid: `invalid.argument`, there is something at `path`, or no row `since`; `invalid.store`, the store or the disk failed.
+            Invalid: `invalid.argument`, there is something at `path`, it lies in a mount, or there is no row `since`; `invalid.store`, the
+                store or the disk failed.
         """
+        refuse_copy(Path(path), self.core.store.path, self.mounts)
         self.core.journal.flush()
         return await anyio.to_thread.run_sync(partial(export, self.core.store, Path(path), since=since, pid=pid))
 

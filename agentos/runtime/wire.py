@@ -43,7 +43,8 @@ _SHOWN: Final = {
     "Finding": "agentos.store.inspect", "Moved": "agentos.store.archive", "Retention": "agentos.kernel.retention",
     "TidyReport": "agentos.kernel.retention", "Checkpoint": "agentos.abi.values", "Diff": "agentos.abi.values",
     "MergeReport": "agentos.abi.values", "RestoreReport": "agentos.abi.values", "UndoReport": "agentos.abi.values",
-    "Schedule": "agentos.abi.values", "Standing": "agentos.kernel.ask", "ReplayReport": "agentos.abi.values", "Divergence": "agentos.abi.values",
+    "Schedule": "agentos.abi.values", "Standing": "agentos.kernel.ask", "ReplayReport": "agentos.abi.values",
+    "Divergence": "agentos.abi.values",
 }  # fmt: skip
 """Dataclasses of the API that keep their type on the way to the client -> where they live; imported when one comes."""
 

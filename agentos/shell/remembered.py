@@ -19,7 +19,15 @@ from typing import Any
 from agentos.abi.place import Place
 from agentos.runtime.places import state_folder
 
-__all__ = ["confirm", "is_confirmed", "is_remembered_schedule", "last_workspace", "remember_run", "remember_schedule", "workspace_of"]
+__all__ = [
+    "confirm",
+    "is_confirmed",
+    "is_remembered_schedule",
+    "last_workspace",
+    "remember_run",
+    "remember_schedule",
+    "workspace_of",
+]
 
 _ENTRIES_MAX = 2_000
 

@@ -14,6 +14,7 @@ import contextlib
 import fcntl
 import os
 import sqlite3
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -131,9 +132,11 @@ def _verified(draft: Path) -> tuple[int, str]:
 @contextmanager
 def _draft(target: Path) -> Iterator[Path]:
     """Make the draft of `target`, locked; gone when the block ends. One that a killed backup left is made anew."""
-    draft = target.with_name(f"{target.name}-draft")
+    draft = target.with_name(f".{target.name}.agentos-draft")  # what it overwrites is never anybody's: nobody else names a file so
     fd = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
+        if not stat.S_ISREG((made := os.fstat(fd)).st_mode) or made.st_nlink != 1:
+            raise Invalid("argument", f"`{draft}` is no draft", hint="remove it, or give another path", field="path")
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

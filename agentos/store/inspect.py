@@ -212,7 +212,7 @@ def _expect_of_rows(connection: Database) -> int:
 def _values(table: Table, columns: tuple[object, ...]) -> Iterator[bytes]:
     for at in table.blobs:
         value = columns[at]
-        if isinstance(value, bytes) and value[:1] == b"\xc1":
+        if isinstance(value, bytes) and value[:1] == b"\xc1" and table.columns[at] != "digest":  # a hash begins with any byte
             yield value
 
 

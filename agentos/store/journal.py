@@ -25,7 +25,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import msgspec
 
-from agentos.abi.limits import BATCH_BYTES_MAX, BATCH_ROWS_MAX, COMMIT_INLINE_S
+from agentos.abi.limits import BATCH_BYTES_MAX, BATCH_ROWS_MAX, COMMIT_INLINE_S, HASH_BYTES
 from agentos.abi.place import Place
 from agentos.abi.probe import reached
 from agentos.abi.protocols import Clock
@@ -44,6 +44,8 @@ _YIELDS_MAX: Final = 8  # turns of the loop that a leader gives to others while 
 _IDLE_YIELDS_MAX: Final = 64  # the same for rows that nobody waits for
 _KNOWN_OBJECTS_MAX: Final = 8192  # hashes of objects lately written, which need not be written again
 _NUMBER_MAX: Final = 2**63
+_UNSIGNED: Final = b"\xcf"  # how MessagePack begins a whole number of 64 bits without a sign
+_NOT_FINITE: Final = (b"\xcb\x7f", b"\xcb\xff")  # and a float that is huge, infinite or not a number
 _SMOOTHING: Final = 0.3  # weight of the latest commit in the expected commit time
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -127,13 +129,16 @@ class Journal:
         """Return row and changes as columns. All or nothing: text that cannot be stored is refused here, and no stamp stays."""
         stamped = [change.record.seq for change in changes]
         try:
-            sealed = chain.seal(self._spill(self._columns(row, JOURNAL), JOURNAL), self._epoch)
+            sealed = chain.seal(self._spill(self._columns(row), JOURNAL), self._epoch)
+            _check_numbers(sealed[1], sealed[0], JOURNAL)
             changed = []
             for change in changes:
                 change.record.seq = seq
                 table = table_of(type(change.record))
-                columns = self._spill(self._columns(change.record, table), table)
-                self._buffer.bytes += len(_encode(columns))
+                columns = self._spill(self._columns(change.record), table)
+                encoded = _encode(columns)
+                _check_numbers(encoded, columns, table)
+                self._buffer.bytes += len(encoded)
                 changed.append((change, columns))
         except (UnicodeEncodeError, OverflowError) as error:
             row.seq = 0
@@ -143,9 +148,9 @@ class Journal:
             raise Invalid("argument", message, hint="use valid Unicode and numbers of 64 bits") from error
         return sealed, changed
 
-    def _columns(self, record: msgspec.Struct, table: Table) -> tuple[Any, ...]:
-        """Return the fields of a record as they are now, if the database can hold them."""
-        columns = _columns(record, table)
+    def _columns(self, record: msgspec.Struct) -> tuple[Any, ...]:
+        """Return the fields of a record as they are now, if the database can hold their texts."""
+        columns = msgspec.structs.astuple(record)
         if self._refuses_nul:
             for text in columns:
                 if isinstance(text, str) and "\0" in text:
@@ -157,7 +162,7 @@ class Journal:
     def _spill(self, columns: tuple[Any, ...], table: Table) -> tuple[Any, ...]:
         """Move values that are too large for a row into objects."""
         for at in table.blobs:
-            if at < len(columns) and blobs.is_large(columns[at]):
+            if at < len(columns) and len(columns[at]) > HASH_BYTES and blobs.is_large(columns[at]):
                 moved = list(columns)
                 for other in table.blobs:
                     if other < len(moved) and blobs.is_large(moved[other]):
@@ -382,16 +387,16 @@ class Journal:
         self._commit_s += _SMOOTHING * (time.perf_counter() - begun - self._commit_s)
 
 
-def _columns(record: msgspec.Struct, table: Table) -> tuple[Any, ...]:
-    """Return the fields of a record as they are now.
+def _check_numbers(encoded: bytes, columns: tuple[Any, ...], table: Table) -> None:
+    """Refuse what no column holds, given its MessagePack, which has refused whole numbers of more than 64 bits already.
+
+    What is left, 2**63 and above and what is not a number, begins with marks of its own there. A text may look like one, so the numbers
+    are then looked at; else no number of any record has to be.
 
     Raises:
-        OverflowError: a number does not fit a column: more than 64 bits, or not a number.
+        OverflowError: a number does not fit a column.
     """
-    columns = msgspec.structs.astuple(record)
-    numbers = table.numbers_of(columns)
-    if not (max(numbers) < _NUMBER_MAX and min(numbers) >= -_NUMBER_MAX and sum(numbers) == sum(numbers)):
-        for number in numbers:
+    if _UNSIGNED in encoded or _NOT_FINITE[0] in encoded or _NOT_FINITE[1] in encoded:
+        for number in table.numbers_of(columns):
             if number != number or (isinstance(number, int) and not -_NUMBER_MAX <= number < _NUMBER_MAX):  # noqa: PLR0124 - not a number
                 raise OverflowError(f"{number} does not fit a column")
-    return columns

@@ -7,7 +7,8 @@
     ```output                    what the block before it printed
 
 In what is printed `...` stands for anything in a line, a line of only `...` for any lines; runs of blanks count as one, empty lines as
-none. Blocks of other languages are not run. `EXCERPTS` are pages that tests of their own run: a demo shows its own code, a database is needed.
+none. Blocks of other languages are not run. `EXCERPTS` are pages that tests of their own run: a demo shows its own code, a database is
+needed.
 """
 
 from __future__ import annotations

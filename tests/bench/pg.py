@@ -31,7 +31,7 @@ def server() -> Iterator[str]:
     from tests import postgres
 
     try:
-        own = postgres.started()
+        own = postgres.started(fsync="on")
     except pytest.skip.Exception:
         yield ""
         return

@@ -174,8 +174,9 @@ async def live(
                 await soak_upkeep.begin(kernel)
                 tasks.start_soon(soak_upkeep.upkeep, kernel, folder, random.Random(upkeep))
             ended = await end_of(kernel, known[0])
-            await soak_upkeep.end(kernel)
             tasks.cancel_scope.cancel()
+        if upkeep:
+            await soak_upkeep.end(kernel)
         messages = kernel.core.store.current(MessageRecord, live=None)
         return {
             "state": ended.state, "value": ended.value, "error": str(ended.error or ""), "asked": dict(kinds),

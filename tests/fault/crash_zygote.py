@@ -140,6 +140,9 @@ def main() -> None:
     """Serve requests until the input ends."""
     for module in sys.argv[1:]:
         import_module(module).warm()
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread():
+            thread.join(CHILD_S)  # a worker of a slow commit ends with its loop, but not at once
     assert threading.active_count() == 1, "only an interpreter without threads can be forked"
     for line in sys.stdin:
         sys.stdout.write(json.dumps(_serve(json.loads(line))) + "\n")

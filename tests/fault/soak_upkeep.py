@@ -83,28 +83,30 @@ _DOINGS: tuple[Callable[[agentos.Kernel, Path, random.Random], Awaitable[None]],
 
 
 async def end(kernel: agentos.Kernel) -> None:
-    """End the schedule and wait for its last runs."""
+    """End the schedules, wait for their last runs, and end what upkeep was interrupted at."""
     for schedule in await kernel.schedules():
         await kernel.unschedule(schedule.id)
     await kernel.run_until_idle(30)
+    for tree in sorted(_trees(kernel, "note.erasing")):
+        await kernel.erase(tree=tree)  # again, where a kill has interrupted it
 
 
 async def told(kernel: agentos.Kernel, folder: Path) -> dict[str, Any]:
     """Return what `agree` looks at."""
     store = kernel.core.store
     runs = [record.pid for record in store.current(ProcessRecord, live=None) if record.name == "run"]
-    notes = [row for row in _notes(kernel) if row.op == "note.erased"]
-    erased = [decode(row.args)["tree"] for row in notes]
+    erased = _trees(kernel, "note.erased")
     acted = Counter(entry["value"] for entry in Ledger.read(folder / "ledger") if entry["value"].startswith(PREFIX))
     return {
         "counted": sum(record.runs for record in store.current(ScheduleRecord, live=None)), "runs": runs, "acted": dict(acted),
-        "erased": len(set(erased)), "left": [pid for pid in set(erased) if _is_left(folder, pid)],
+        "erased": len(erased), "left": [pid for pid in sorted(erased) if _is_left(folder, pid)],
         "bad": [finding.detail for finding in await kernel.inspect() if finding.state == "bad"],
     }  # fmt: skip
 
 
-def _notes(kernel: agentos.Kernel) -> list[Any]:
-    return kernel.core.store.tape(0, 0, 1_000_000)
+def _trees(kernel: agentos.Kernel, op: str) -> set[int]:
+    """Return the trees that the notes of one kind name."""
+    return {decode(row.args)["tree"] for row in kernel.core.store.tape(0, 0, 1_000_000) if row.op == op}
 
 
 def _is_left(folder: Path, pid: int) -> bool:

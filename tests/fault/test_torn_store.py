@@ -16,11 +16,12 @@ from typing import Any
 
 import pytest
 
-from agentos.abi.records import NameRecord, ProcessRecord
+from agentos.abi.records import AskRecord, NameRecord, ProcessRecord
 from agentos.errors import Invalid
 from agentos.store import Store
 from agentos.store.archive import archive
 from agentos.store.blobs import unpack_body
+from agentos.store.inspect import inspect
 from agentos.store.tables import JOURNAL, state_tables
 from tests.room.store.builders import change, file_store, row, spawned
 
@@ -180,6 +181,14 @@ def copied_back(folder: Path) -> bytes:
     with closing(sqlite3.connect(copy / "store.db", isolation_level=None)) as raw:
         assert raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
     return (copy / "store.db").read_bytes()
+
+
+def test_a_hash_that_begins_like_a_reference_is_no_damage(tmp_path: Path) -> None:
+    with file_store(tmp_path) as store:
+        spawned(store, 1)
+        store.journal.append(row(), [change(AskRecord(ask=1, pid=1, digest=b"\xc1" + bytes(15)))])
+        store.journal.flush()
+        assert [finding.detail for finding in inspect(store) if finding.state == "bad"] == []
 
 
 # --- the database itself -----------------------------------------------------------------------------------------------------

@@ -143,6 +143,7 @@ class OverlayFiles:
                     raise exists(sight.path, "path")
                 _check_file(sight)
             old = await self._content(overlay, sight)
+            permit.labels |= self._labels(overlay, sight) if old is not None else 0
             check_digest(sight.path, args.get("if_digest"), digest(old) if old is not None else "")
             whole = old + data if mode == "append" and old is not None else data
             if len(whole) > BEFORE_IMAGE_BYTES_MAX:
@@ -186,6 +187,8 @@ class OverlayFiles:
             if sight.kind == "absent":
                 raise Unavailable("missing", f"`{sight.path}` does not exist", hint="look with `fs.list`", path=sight.path)
             entries = await self._entries(overlay, permit, sight)
+            for entry in entries:
+                permit.labels |= self._labels(overlay, entry)
             if len(entries) > 1 and not args["recursive"]:
                 hint = "pass recursive=True to delete what it holds"
                 raise Invalid("argument", f"`{sight.path}` is not empty", field="recursive", hint=hint)

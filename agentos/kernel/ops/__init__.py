@@ -19,4 +19,6 @@ __all__ = ["syscalls"]
 
 def syscalls(core: Core) -> list[Syscall]:
     """Return every op that the kernel serves."""
-    return [syscall for family in (proc, msg, cap, ckpt, image, clock, human, secret, policy) for syscall in family.syscalls(core)]
+    return [
+        syscall for family in (proc, msg, cap, ckpt, image, clock, human, secret, policy) for syscall in family.syscalls(core)
+    ]

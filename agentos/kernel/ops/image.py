@@ -23,7 +23,7 @@ def syscalls(core: Core) -> list[Syscall]:
 
 def _commit(core: Core, permit: Permit, args: dict[str, Any]) -> str:
     checkpoint = own_checkpoint(core, permit.process, args["checkpoint"])
-    return commit_image(core, checkpoint, args["name"], args["version"], permit.changes).digest
+    return commit_image(core, checkpoint, args["name"], args["version"], permit.changes, by=permit.process).digest
 
 
 def _list(core: Core, permit: Permit, args: dict[str, Any]) -> list[dict[str, Any]]:

@@ -217,7 +217,9 @@ def statement_witness(note: str) -> Witness:
 def _telling(op: Op, args: Mapping[str, Any]) -> tuple[str, ...]:
     fields = {name for template in op.resources for name in template.fields}
     return tuple(
-        name for name in op.arg_names if name not in fields and (name not in op.defaults or args.get(name, op.defaults[name]) != op.defaults[name])
+        name
+        for name in op.arg_names
+        if name not in fields and (name not in op.defaults or args.get(name, op.defaults[name]) != op.defaults[name])
     )
 
 

@@ -118,7 +118,9 @@ async def _store(shell: Shell, *, repair: bool) -> list[Finding]:
         Finding("store", "ok", f"{shell.store}{size}, {len(infos)} live processes, {asks} pending asks"),
         *findings,
         *[
-            Finding("process", "bad", f"{info.pid} was set aside, it ended its kernel each time it ran: agentos status {info.pid}")
+            Finding(
+                "process", "bad", f"{info.pid} was set aside, it ended its kernel each time it ran: agentos status {info.pid}"
+            )
             for info in infos
             if "poison" in info.waiting_on
         ],

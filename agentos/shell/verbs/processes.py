@@ -62,7 +62,9 @@ async def _store_status(shell: Shell) -> None:
     lines.append("processes  " + (", ".join(f"{count} {state}" for state, count in sorted(counts.items())) or "none"))
     poisoned = [str(info.pid) for info in infos if info.exit is None and "poison" in info.waiting_on]
     if poisoned:
-        lines.append(f"set aside  {', '.join(poisoned)}: ended their kernel each time they ran: {shell.hint('status', poisoned[0])}")
+        lines.append(
+            f"set aside  {', '.join(poisoned)}: ended their kernel each time they ran: {shell.hint('status', poisoned[0])}"
+        )
     if asks:
         lines.append(f"waiting    {len(asks)} for a person: {shell.hint('asks')}")
     shell.output.emit(Page(data, text="\n".join(lines), name=lambda _: shell.store))
@@ -103,7 +105,9 @@ def _described(info: ProcessInfo, caps: list[Any], asks: list[Any]) -> list[str]
         f"started    {words.clock(info.created)}", f"parent     {info.ppid or 'the host'}", f"used       {usage or 'nothing'}",
     ]  # fmt: skip
     if "poison" in info.waiting_on:
-        lines.append(f"set aside  it ended its kernel each time it ran: `agentos log {info.pid}`, then `agentos resume {info.pid}`")
+        lines.append(
+            f"set aside  it ended its kernel each time it ran: `agentos log {info.pid}`, then `agentos resume {info.pid}`"
+        )
     if info.labels:
         lines.append(f"label      {', '.join(info.labels)}")
     if info.goal is not None:

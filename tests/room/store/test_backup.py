@@ -72,7 +72,7 @@ def test_a_backup_of_a_damaged_store_gets_no_name(tmp_path: Path) -> None:
 
 
 def test_a_draft_that_a_killed_backup_left_is_made_anew(tmp_path: Path) -> None:
-    (tmp_path / "b.db-draft").write_bytes(b"half a copy")
+    (tmp_path / ".b.db.agentos-draft").write_bytes(b"half a copy")
     with file_store(tmp_path) as store:
         filled(store)
         assert backup(store, tmp_path / "b.db").rows == 42
