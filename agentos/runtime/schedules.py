@@ -165,7 +165,7 @@ def _moment(at: float | str | datetime | None, field: str) -> float:
     if at is None:
         return 0.0
     if isinstance(at, int | float) and not isinstance(at, bool):
-        return float(min(at, _FAR))
+        return float(max(-1.0, min(at, _FAR)))
     hint = "write for example 2030-01-31T06:00:00+01:00"
     try:
         moment = datetime.fromisoformat(at) if isinstance(at, str) else at
