@@ -1,8 +1,8 @@
 """A PostgreSQL server for tests: one for the whole session, a schema of its own for each store.
 
-``AGENTOS_TEST_POSTGRES`` names a server to use instead, as an address whose user may create schemas; without it the newest installed one
-is started in a temporary folder, without fsync: that is for power cuts, which no test makes, and takes most of the time of a test. Where
-there is neither, tests that need one are skipped, and say so.
+``AGENTOS_TEST_POSTGRES`` names a server to use instead, as an address whose user may create schemas and databases; without it the newest
+installed one is started in a temporary folder, without fsync: that is for power cuts, which no test makes, and takes most of the time of
+a test. Where there is neither, tests that need one are skipped, and say so.
 """
 
 from __future__ import annotations
@@ -103,6 +103,22 @@ def schema_of(address: str) -> str:
     with psycopg.connect(address, autocommit=True) as raw:
         raw.execute(f"CREATE SCHEMA {name}")
     return f"{address}?options=-csearch_path%3D{name}"
+
+
+def database_like(address: str) -> str:
+    """Copy the database at `address`, which nobody uses, and return the address of the copy: faster than a schema is filled."""
+    server, _, old = address.rpartition("/")
+    name = f"d{os.getpid()}_{next(_numbers)}"
+    with psycopg.connect(f"{server}/postgres", autocommit=True) as raw:
+        raw.execute(f"CREATE DATABASE {name} TEMPLATE {old}")
+    return f"{server}/{name}"
+
+
+def databases_dropped(server: str, made_by: int) -> None:
+    """Remove the databases that a process made with `database_like`."""
+    with psycopg.connect(f"{server.rpartition('/')[0]}/postgres", autocommit=True) as raw:
+        for (name,) in raw.execute("SELECT datname FROM pg_database WHERE datname LIKE %s", (f"d{made_by}\\_%",)).fetchall():
+            raw.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def dropped(address: str) -> None:

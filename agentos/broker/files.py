@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from agentos.abi.codec import decode
+from agentos.abi.labels import SECRET
 from agentos.abi.records import Change
 from agentos.abi.resource import Resource
-from agentos.broker.labels import call_label
+from agentos.broker.labels import call_label, is_errand
 from agentos.broker.request import FileUse, Request
 from agentos.errors import Denied
 from agentos.kernel.core import Core
@@ -25,7 +25,7 @@ __all__ = ["before_effect", "check_permissions", "compared_labels", "found_label
 _WRITES: Final = frozenset({"fs.write", "fs.mkdir"})
 _READS: Final = frozenset({"fs.read", "fs.stat"})
 _TELLS: Final = frozenset({"fs.write", "fs.delete"})
-"""Their results name the content that was there before by a digest, from which a short one can be guessed."""
+"""Their results name the content that was there by a digest: a short one can be guessed from it, but nobody is fooled by it."""
 
 
 def used(call: Request) -> FileUse:
@@ -43,8 +43,7 @@ def check_permissions(call: Request) -> None:
     Raises:
         Denied: `denied.capability`.
     """
-    options = call.process.record.options
-    if int(call.args["permissions"], 8) & 0o111 and not (options and "errand" in decode(options)):
+    if int(call.args["permissions"], 8) & 0o111 and not is_errand(call):
         hint = "write it without, and let a person make it executable"
         raise Denied("capability", "no process may make an executable file", hint=hint, field="permissions")
 
@@ -120,7 +119,7 @@ def settle_files(core: Core, call: Request, *, succeeded: bool, changes: list[Ch
     if name in _READS:
         return files.at(paths[0]) if succeeded else 0
     alone = name not in _WRITES or 0 not in use.paths or (files.end(paths[0]) and use.is_alone)
-    told = found_labels(core, call) if succeeded and name in _TELLS else 0
+    told = found_labels(core, call) & SECRET | compared_labels(core, call) if succeeded and name in _TELLS else 0
     if succeeded:
         _settle_write(core, call, paths, changes, alone=alone)
     return told

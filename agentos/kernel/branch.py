@@ -20,7 +20,7 @@ from agentos.abi.codec import decode, encode
 from agentos.abi.records import CapRecord, Change, CheckpointRecord, NameRecord, ProcessRecord, TimerRecord
 from agentos.errors import Denied, Invalid
 from agentos.kernel.budget import Account
-from agentos.kernel.capability import bounded
+from agentos.kernel.capability import bounded, is_within
 from agentos.kernel.grant import give, plan
 from agentos.kernel.lifecycle import check_family, link, own_goal, passed_on
 from agentos.kernel.past import Past
@@ -83,6 +83,7 @@ def fork_at(
         raise Invalid("argument", f"there is no journal row {at}", hint=hint, field="seq")
     past = Past(core, at)
     then = past.process(pid)
+    past.expect_kept(then)
     image = core.images.by_digest(then.image_digest)
     grants = plan(core, image, tuple(grant), parent) if grant is not None else []
     if parent is not None:
@@ -107,6 +108,8 @@ def copy_family(core: Core, checkpoint: CheckpointRecord, changes: list[Change])
     past = Past(core, checkpoint.at_seq)
     past.process(checkpoint.pid)
     family = past.family(checkpoint.pid, checkpoint.tree)
+    for then in family:
+        past.expect_kept(then)
     speculative = next((then.pid for then in family if then.overlay), 0)
     if speculative:
         hint = "merge or drop it, or restore in place"
@@ -210,7 +213,7 @@ def _copy_caps(
         living = core.caps.get(then.cap)
         today = living.record if living is not None else core.store.get(CapRecord, then.cap) or then
         spec = known_spec(core, today)
-        why = kept_back(then, today, now)
+        why = kept_back(core, then, today, now)
         if why or spec is None:
             done.leave_out(then, why or "its device is not mounted")
             continue
@@ -223,13 +226,32 @@ def _copy_caps(
     return {old: copy.cap for old, copy in copies.items()}
 
 
-def kept_back(then: CapRecord, today: CapRecord, now: float) -> str:
+def kept_back(core: Core, then: CapRecord, today: CapRecord, now: float) -> str:
     """Return why a capability of then is not given to a branch, or an empty text."""
     if not today.live and today.state != "ended":
         return "it was used up" if today.state == "spent" else f"it was {today.state}"
     if 0 < min(then.expires or now + 1, today.expires or now + 1) <= now:
         return "its time is over"
-    return "its uses are counted" if then.uses_left >= 0 or today.uses_left >= 0 else ""
+    return "its uses are counted" if then.uses_left >= 0 or today.uses_left >= 0 else _lost_above(core, today, now)
+
+
+def _lost_above(core: Core, today: CapRecord, now: float) -> str:
+    """Return why what a capability came from gives it no more: what happened to that after its holder had ended has not reached it."""
+    spec, handle = known_spec(core, today), today.parent
+    while handle:
+        living = core.caps.get(handle)
+        above = living.record if living is not None else core.store.get(CapRecord, handle)
+        if above is None:
+            return ""
+        outer = known_spec(core, above)
+        if not above.live and above.state != "ended":
+            return f"capability {handle}, which it was derived from, was {'used up' if above.state == 'spent' else above.state}"
+        if 0 < above.expires <= now or (spec is not None and outer is not None and not is_within(spec, outer)):
+            return f"capability {handle}, which it was derived from, gives it no more"
+        if above.uses_left >= 0:
+            return "its uses are counted"
+        handle = above.parent
+    return ""
 
 
 def _copy_cap(

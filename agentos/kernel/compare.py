@@ -3,6 +3,7 @@
 State is compared as the versioned tables have it at both points, what is outside of it (files, shared objects) as the journal tells it.
 
 INVARIANT cost-is-local: the cost is what has changed since the first point, at most DIFF_ROWS_MAX rows of the journal of it.
+INVARIANT scope-is-mandatory: of a shared object a process is shown the versions that its family made; it reads others with `obj.get`.
 """
 
 from __future__ import annotations
@@ -30,8 +31,14 @@ Record = TypeVar("Record", bound=StateRecord)
 Item = dict[str, Any]
 
 
-def compare(
-    core: Core, a: CheckpointRecord, b: CheckpointRecord | None, *, limit: int = LIST_LIMIT_MAX, cursor: str | None = None
+def compare(  # noqa: PLR0913 - a page, and for whom
+    core: Core,
+    a: CheckpointRecord,
+    b: CheckpointRecord | None,
+    *,
+    limit: int = LIST_LIMIT_MAX,
+    cursor: str | None = None,
+    for_process: bool = False,
 ) -> tuple[Diff, int]:
     """Return what differs between checkpoint `a` and checkpoint `b`, or now, and the label of what that shows.
 
@@ -41,6 +48,7 @@ def compare(
         b: The later one.
         limit: At most this many items, 1 to LIST_LIMIT_MAX.
         cursor: As the page before returned it.
+        for_process: A process wants it, not the host.
 
     Raises:
         Invalid: the two are not of one tree, or not in that order; a bad `limit` or `cursor`.
@@ -54,7 +62,7 @@ def compare(
             "argument", f"there is no page {cursor!r} of {limit}", hint=f"limit is 1 to {LIST_LIMIT_MAX}", field="limit"
         )
     until = core.journal.head if b is None else b.at_seq
-    found = _Comparison(core, a, until)
+    found = _Comparison(core, a, until, for_process=for_process)
     items = found.items()
     last = begin + limit
     page = Diff(
@@ -67,11 +75,12 @@ def compare(
 class _Comparison:
     """One comparison of a family right after row `after` with it right after row `until`."""
 
-    def __init__(self, core: Core, a: CheckpointRecord, until: int) -> None:
+    def __init__(self, core: Core, a: CheckpointRecord, until: int, *, for_process: bool) -> None:
         self._core = core
         self._store = core.store
         self._after, self._until = a.at_seq, until
         self.label = 0
+        self._for_process = for_process
         past = Past(core, a.at_seq)
         born = past.members_since(a.pid, a.tree)
         self._pids = sorted({*born, *(then.pid for then in past.family(a.pid, a.tree))})
@@ -125,6 +134,8 @@ class _Comparison:
         return _item("object", f"{record.namespace}/{record.name}", before, after, self._shown_object)
 
     def _shown_object(self, record: NameRecord) -> Item:
+        if self._for_process and record.pid not in self._pids and (record.namespace, record.name) in self.doings.shared:
+            return {"version": record.version, "by_others": True}
         shown: Item = {
             "version": record.version,
             "type": record.type,

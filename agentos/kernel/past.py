@@ -7,9 +7,10 @@ INVARIANT cost-is-local: reading the state of then costs what lives of it and wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from agentos.abi.codec import decode
 from agentos.abi.records import (
     CapRecord,
     CheckpointRecord,
@@ -24,8 +25,9 @@ from agentos.errors import Invalid
 if TYPE_CHECKING:
     from agentos.kernel.core import Core
     from agentos.kernel.process import AgentProcess
+    from agentos.store import Store
 
-__all__ = ["Past", "own_checkpoint"]
+__all__ = ["Past", "origins", "own_checkpoint"]
 
 Record = TypeVar("Record", bound=StateRecord)
 _Key = Callable[[Any], tuple[Any, ...]]
@@ -45,6 +47,15 @@ def own_checkpoint(core: Core, process: AgentProcess, checkpoint: str) -> Checkp
     raise Invalid("argument", said, hint="see `ckpt.list`", field="checkpoint")
 
 
+def origins(store: Store, record: ProcessRecord) -> Iterator[tuple[int, ProcessRecord | None]]:
+    """Yield what a process of any time goes on from, step by step back: the pid, and its record of then, None where that was erased."""
+    found: ProcessRecord | None = record
+    while found is not None and found.fork_pid:
+        pid = found.fork_pid
+        found = store.get(ProcessRecord, pid, at=found.fork_seq - 1)
+        yield pid, found
+
+
 class Past:
     """The state of processes right after row `at`."""
 
@@ -58,14 +69,31 @@ class Past:
         """Return the record of a process that lived then.
 
         Raises:
-            Invalid: it did not.
+            Invalid: it did not, or what it goes on from was erased.
         """
         record = self._store.get(ProcessRecord, pid, at=self.at)
         if record is None or not record.live:
+            today = self._store.get(ProcessRecord, pid)
+            if record is None and today is not None and today.exit and decode(today.exit).get("erased"):
+                raise Invalid("state", f"what process {pid} did was erased", hint="start another from its image", pid=pid)
             said = "did not exist yet" if record is None else "had ended"
             hint = "choose a row of its life: `agentos log` numbers them"
-            raise Invalid("state", f"process {pid} {said} at journal row {self.at}", hint=hint, pid=pid, seq=self.at)
+            raise Invalid("state", f"process {pid} {said} at journal row {self.at}", hint=hint, pid=pid, at=self.at)
         return record
+
+    def expect_kept(self, then: ProcessRecord) -> None:
+        """Refuse a process that goes on from what another one did, where that is not in the store any more.
+
+        Raises:
+            Invalid: it was erased.
+        """
+        heir = then
+        while heir.fork_pid:
+            before = self._store.get(ProcessRecord, heir.fork_pid, at=heir.fork_seq - 1)
+            if before is None:
+                said = f"process {heir.pid} went on from what process {heir.fork_pid} did, which was erased"
+                raise Invalid("state", said, hint="start another from its image", pid=then.pid)
+            heir = before
 
     def family(self, pid: int, tree: int) -> list[ProcessRecord]:
         """Return the records of a process and its descendants that lived then, parents before children."""

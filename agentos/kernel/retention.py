@@ -1,22 +1,24 @@
 """What of the past may go: which trees are over, what still needs them, and which retention rules have come due.
 
-A tree is over once every process of it has ended. It is *needed* while a checkpoint of it lives, or a process that lives goes on from
-what one of its processes did (a fork, a restore). What is over and not needed may be archived or erased; nothing else ever is.
+A tree is over once every process of it has ended. It is *needed* while a checkpoint of it lives, while a process that lives or that a
+checkpoint holds goes on from what one of its processes did (a fork, a restore), and while a file overlay of it is neither merged nor
+dropped. What is over and not needed may be archived or erased; nothing else ever is.
 
 INVARIANT only-the-past-goes: no rule and no command archives or erases what lives or is needed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from agentos.abi.codec import decode, encode
 from agentos.abi.labels import names, parse
 from agentos.abi.limits import PAGE_ROWS
-from agentos.abi.records import CheckpointRecord, ProcessRecord, RetentionRecord
+from agentos.abi.records import CheckpointRecord, OverlayRecord, ProcessRecord, RetentionRecord
 from agentos.errors import Invalid
+from agentos.kernel.past import origins
 
 if TYPE_CHECKING:
     from agentos.store import Store
@@ -209,25 +211,25 @@ def blank_exit(data: bytes) -> bytes:
 
 def _needed(store: Store) -> dict[int, str]:
     """Return the trees that something living needs, with what that is."""
-    needed = {
-        record.tree: f"checkpoint `{record.checkpoint}` of it lives" for record in store.current(CheckpointRecord, live=True)
-    }
-    seen: set[int] = set()
+    needed: dict[int, str] = {}
+    seen: set[tuple[int, int]] = set()
+    for held in store.current(CheckpointRecord, live=True):
+        needed[held.tree] = f"checkpoint `{held.checkpoint}` of it lives"
+        for record in store.current_at(ProcessRecord, held.at_seq, tree=held.tree, live=1):
+            _add_origins(store, record, f"checkpoint `{held.checkpoint}`", seen, needed)
     for record in store.current(ProcessRecord, live=True):
-        for pid in _leads_back(store, record, seen):
-            before = store.get(ProcessRecord, pid)
-            if before is not None:
-                needed.setdefault(before.tree, f"process {record.pid} goes on from what process {pid} did")
+        _add_origins(store, record, f"process {record.pid}", seen, needed)
+    for pid in {change.pid for change in store.current(OverlayRecord, live=True)}:
+        tried = store.get(ProcessRecord, pid)
+        if tried is not None:
+            needed.setdefault(tried.tree, f"what process {pid} has tried is neither merged nor dropped")
     return needed
 
 
-def _leads_back(store: Store, record: ProcessRecord, seen: set[int]) -> Iterable[int]:
-    """Yield the processes that a living one goes on from, and those that they went on from."""
-    todo = [record.fork_pid, record.overlay]
-    while todo:
-        pid = todo.pop()
-        if pid and pid not in seen:
-            seen.add(pid)
-            yield pid
-            before = store.get(ProcessRecord, pid)
-            todo += [before.fork_pid, before.overlay] if before is not None else []
+def _add_origins(store: Store, record: ProcessRecord, by: str, seen: set[tuple[int, int]], needed: dict[int, str]) -> None:
+    """Add the trees that one process goes on from: each origin as it was then, whatever it goes on from by now."""
+    for pid, before in [(record.overlay, store.get(ProcessRecord, record.overlay)), *origins(store, record)]:
+        if before is None or (pid, before.seq) in seen:
+            continue
+        seen.add((pid, before.seq))
+        needed.setdefault(before.tree, f"{by} goes on from what process {pid} did")

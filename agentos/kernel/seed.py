@@ -62,7 +62,7 @@ def _requests(core: Core, past: Past, then: ProcessRecord) -> tuple[str, ...]:
         living = core.caps.get(record.cap)
         spec = known_spec(core, living.record if living is not None else record)
         today = living.record if living is not None else core.store.get(type(record), record.cap) or record
-        if spec is not None and kept_back(record, today, core.clock.now()) in ("", "its uses are counted"):
+        if spec is not None and kept_back(core, record, today, core.clock.now()) in ("", "its uses are counted"):
             texts |= {part.text for part in within_image(core, image, spec)}
     return tuple(sorted(texts))
 

@@ -27,6 +27,13 @@ class _Reader(Protocol):
     def tape(self, pid: int, after_seq: int, limit: int, upto: int | None = None) -> list[Row]: ...
 
 
+def _is_erased(row: Row) -> bool:
+    """Say whether nothing is left of what a row has when it is written."""
+    if row.kind == "result":
+        return row.outcome == "done" and not row.result
+    return not row.args and (row.kind == "intent" or row.op == "note.timer" or (row.kind == "call" and not row.result))
+
+
 @dataclass(slots=True)
 class Recorded:
     """One recorded call: its head (the call or intent row) and, for an intent, its result row if there is one."""
@@ -76,7 +83,14 @@ class Tape:
                 return self
 
     def add(self, row: Row) -> None:
-        """Enter one row of the journal: a call, an intent, its result, or when the time of a call is over."""
+        """Enter one row of the journal: a call, an intent, its result, or when the time of a call is over.
+
+        Raises:
+            Invalid: `invalid.state`, what it said was erased.
+        """
+        if _is_erased(row):
+            said = f"what process {row.pid} did at journal {row.seq} was erased"
+            raise Invalid("state", said, hint="what is erased cannot be repeated or compared", at=row.seq)
         if row.kind == "result":
             recorded = self._open.pop(row.parent, None)
             if recorded is not None:

@@ -170,8 +170,7 @@ class _Life:
         self.identity = replay.past.identity
         record = replay.past.get(ProcessRecord, replay.pid, at=at)
         if record is None:
-            said = f"what process {replay.pid} was before journal {(at or 0) + 1} is not kept any more: it was erased"
-            raise Invalid("state", said, hint="what is erased cannot be compared", pid=replay.pid)
+            raise self._not_there(at)
         if record.program == "host":
             raise Invalid(
                 "state", f"process {replay.pid} is driven by its host: it has no program to run again", pid=replay.pid
@@ -191,6 +190,16 @@ class _Life:
         self.divergence: Divergence | None = None
         self.ending: Exit | None = None
         self._failure: AgentOSError | None = None
+
+    def _not_there(self, at: int | None) -> Invalid:
+        """Return why there is no process to run again: what it was is gone, or is not before the row that was asked for."""
+        replay = self._replay
+        first = next(iter(replay.past.tape(replay.pid, 0, 1)), None)
+        if at is not None and at == replay.upto and first is not None and at < first.seq:
+            said, hint = f"process {replay.pid} did not exist yet at journal row {at}", "see `agentos log`: choose a row of its life"
+            return Invalid("state", said, hint=hint, pid=replay.pid)
+        said = f"what process {replay.pid} was before journal {(at or 0) + 1} is not kept any more: it was erased"
+        return Invalid("state", said, hint="what is erased cannot be compared", pid=replay.pid)
 
     def _image(self, record: ProcessRecord) -> AgentImage:
         found = self._replay.past.get(ImageRecord, record.image_digest)

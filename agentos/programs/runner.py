@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from agentos.abi.codec import decode
 from agentos.abi.records import ProcessRecord, Row, StateRecord
-from agentos.errors import Invalid, KernelPanic
+from agentos.errors import Invalid
 from agentos.kernel.difference import CODE_CHANGED, DIVERGED
 from agentos.kernel.process import AgentProcess
 from agentos.kernel.tape import Tape
@@ -121,6 +121,9 @@ def load_tape(store: History, process: AgentProcess, until: int | None = None) -
 
     A process that was forked or restored and has not saved since continues what another (or itself) had done before row `fork_seq`; where
     that row is the fork itself, it returned 0.
+
+    Raises:
+        Invalid: `invalid.state`, some of that was erased.
     """
     spans: list[tuple[int, int, int | None, int]] = []
     record: ProcessRecord = process.record
@@ -133,7 +136,8 @@ def load_tape(store: History, process: AgentProcess, until: int | None = None) -
         upto, heir = record.fork_seq - 1, record.pid
         before = store.get(ProcessRecord, record.fork_pid, at=upto)
         if before is None:
-            raise KernelPanic(f"process {heir} goes on from process {record.fork_pid}, which the store does not have")
+            said = f"process {heir} goes on from what process {record.fork_pid} did, which was erased"
+            raise Invalid("state", said, hint="start another from its image", pid=heir)
         record = before
     tape = Tape()
     tape.ids = process.ids or {}

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Errand", "carry_out", "unfinished"]
 
+_ANY: Final = str.maketrans("\n*", "??")
 _LISTS: Final = ("restored", "created", "deleted", "moved")
 
 
@@ -115,10 +116,12 @@ async def carry_out(kernel: KernelBase, errand: Errand) -> None:
 def _right(kernel: KernelBase, step: Step) -> CapSpec:
     """Return the capability for one call: its very paths, once. What is moved is decided entry by entry, so its content is covered too."""
     paths = [step.args[name] for name in ("path", "to") if name in step.args]
+    if any("\n" in path for path in paths):  # no text of the language holds one, so it is any one character
+        paths = [path.translate(_ANY) for path in paths]
     if step.op == "fs.move":
         patterns = ", ".join(f"{quoted(path)}, {quoted(path.rstrip('/') + '/**')}" for path in paths)
         return parse_capability(f"{step.op} {patterns} uses 1", kernel.core.ops)
-    pinned = f" when path == {quoted(paths[0])}" if set("*?") & set(paths[0]) else ""
+    pinned = f" when path == {quoted(paths[0])}" if set("*?") & set(paths[0]) and "\n" not in step.args["path"] else ""
     return parse_capability(f"{step.op} {quoted(paths[0])}{pinned} uses 1", kernel.core.ops)
 
 

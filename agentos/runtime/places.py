@@ -119,7 +119,11 @@ def refuse_copy(path: Path, store: Place, mounts: Mapping[str, tuple[Path, bool]
     Raises:
         Invalid: `invalid.argument`.
     """
-    real, own = path.expanduser().resolve(), beside(store)
+    try:
+        real, own = path.expanduser().resolve(), beside(store)
+    except (OSError, ValueError, RuntimeError) as error:
+        said = f"`{str(path)[:200]!r}` is no path: {error}"[:500]
+        raise Invalid("argument", said, hint="give the path of a new file", field="path") from error
     said = f"`{path}` has the name of a file of the store" if str(real).startswith(f"{own}-") else ""
     for prefix, (folder, _) in mounts.items():
         if real.is_relative_to(folder):

@@ -381,6 +381,17 @@ def _register(kernel: Kernel, image: Any) -> Any:
     return kernel.register(_named(image))
 
 
+def _copy(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a method that makes a copy, which takes nothing but a text or path for one."""
+
+    def run(kernel: Kernel, path: Any, **options: Any) -> Any:
+        if not isinstance(path, str) and not hasattr(path, "__fspath__"):
+            raise Invalid("argument", f"path is a `{type(path).__name__}`", hint="give the path of a new file", field="path")
+        return method(kernel, path, **options)
+
+    return run
+
+
 def _named(image: Any) -> Any:
     """Check that an image is named by a text or path, or is one."""
     from agentos.abi.image import AgentImage  # noqa: PLC0415 - the kernel has it loaded
@@ -406,7 +417,7 @@ def _table() -> dict[str, Method]:
         ("commit_image", _CommitImage, Kernel.commit_image), ("replay", _Replay, Kernel.replay),
         ("undo", _Undo, Kernel.undo), ("merge", _Merge, Kernel.merge), ("drop", _Drop, Kernel.drop),
         ("verify_audit", _Head, Kernel.verify_audit),
-        ("backup", _Path, Kernel.backup), ("export", _Export, Kernel.export), ("inspect", _Repair, Kernel.inspect),
+        ("backup", _Path, _copy(Kernel.backup)), ("export", _Export, _copy(Kernel.export)), ("inspect", _Repair, Kernel.inspect),
         ("retain", _Retain, Kernel.retain), ("retention", _None, Kernel.retention), ("forget_retention", _Id, Kernel.forget_retention),
         ("archive", _Archive, Kernel.archive), ("erase", _Erase, Kernel.erase), ("tidy", _DryRun, Kernel.tidy),
         ("run_until_idle", _Timeout, Kernel.run_until_idle), ("audit", _Audit, Kernel.audit), ("events", _Since, Kernel.events),

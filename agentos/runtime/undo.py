@@ -84,7 +84,7 @@ class Effects:
                     found[row.seq] = Effect(row)
                 elif row.kind == "result" and row.parent in found:
                     found[row.parent].result = row
-                elif row.op == "note.before" and row.parent in found:
+                elif row.op == "note.before" and row.parent in found and row.args:
                     noted = decode(row.args)
                     found[row.parent].kept.append(noted["object"])
                     found[row.parent].labels = noted.get("labels")
@@ -98,7 +98,7 @@ class Effects:
 
     def _enter(self, effect: Effect) -> None:
         row = effect.intent
-        if row.op in _FILE_OPS:
+        if row.op in _FILE_OPS and row.args:  # of one that was erased nobody knows what it was
             if effect.outcome in ("done", "unknown") or row.op == "fs.mkdir":
                 self.files.append(effect)
         elif effect.outcome in ("done", "unknown"):

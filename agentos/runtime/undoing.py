@@ -150,8 +150,11 @@ class Undoing(KernelBase):
 
     def _speculative(self, pid: int) -> ProcessRecord:
         record = self.core.store.get(ProcessRecord, pid)
-        if record is None or record.overlay != pid:
-            raise Invalid("argument", f"process {pid} is no speculative fork", hint="fork with speculative=True", pid=pid)
+        if record is None:
+            raise Invalid("argument", f"there is no process {pid}", hint="see `agentos ps --all`", pid=pid)
+        if record.overlay != pid:
+            hint = "fork with speculative=True, or `agentos fork --speculative`"
+            raise Invalid("argument", f"process {pid} is no speculative fork", hint=hint, pid=pid)
         return record
 
     async def _effects(self, pid: int | None = None, seq: int | None = None, checkpoint: str | None = None) -> Effects:

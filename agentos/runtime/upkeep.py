@@ -21,7 +21,7 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from agentos.abi.limits import UPKEEP_EVERY_S
-from agentos.abi.records import Change, RetentionRecord
+from agentos.abi.records import Change, ProcessRecord, RetentionRecord
 from agentos.errors import AgentOSError, Invalid, KernelPanic
 from agentos.kernel.retention import (
     EraseReport,
@@ -137,6 +137,8 @@ class Upkeep(KernelBase):
         """
         text = check_rule(scope, value, keep_s, action)
         core = self.core
+        if scope == "tree" and core.store.get(ProcessRecord, int(text)) is None:
+            raise Invalid("argument", f"there is no process {text}", hint="see `agentos ps --all`", field="value")
         record = RetentionRecord(
             retention=core.store.max_key(RetentionRecord) + 1, scope=scope, value=text, action=action, keep_s=float(keep_s),
             created=core.clock.now(),
@@ -157,7 +159,7 @@ class Upkeep(KernelBase):
         """
         record = self.core.store.get(RetentionRecord, id)
         if record is None or not record.live:
-            raise Invalid("argument", f"there is no retention rule {id}", hint="see `agentos retention`", retention=id)
+            raise Invalid("argument", f"there is no retention rule {id}", hint="see `agentos retention ls`", retention=id)
         change = Change(record, record.seq)
         record.live = 0
         await self.core.journal.durable(self.core.note(0, "retention_ended", {"retention": id}, [change]))

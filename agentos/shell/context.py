@@ -57,6 +57,12 @@ class Shell:
 
         return is_made(self.store)
 
+    def host_of(self, kernel: Kernel) -> str | None:
+        """Return where the kernel of the store runs: "" in reach, a host's name where only its database is; None where nobody has it."""
+        from agentos.store import held_on  # noqa: PLC0415 - a database has to be asked
+
+        return "" if is_remote(kernel) else held_on(self.store)
+
     @property
     def has_person(self) -> bool:
         """True when somebody sits at a terminal and can be asked."""
@@ -66,9 +72,23 @@ class Shell:
         """Return a command that reaches the same store, to copy and paste."""
         import shlex  # noqa: PLC0415 - hints are rare
 
+        return line(shlex.join(["agentos", *map(str, words), *self.place()]))
+
+    def place(self) -> list[str]:
+        """Return the options that say where the store is, as they were given."""
         place = ["--store", str(self.store)] if self.store_given else []
-        place += ["--workspace", str(self.workspace)] if self.workspace_given else []
-        return line(shlex.join(["agentos", *map(str, words), *place]))
+        return place + (["--workspace", str(self.workspace)] if self.workspace_given else [])
+
+    def expect_outside(self, kernel: Kernel, path: Path) -> None:
+        """Refuse a copy of the store in the workspace, where processes read it. A running kernel knows its mounts itself.
+
+        Raises:
+            Invalid: `invalid.argument`.
+        """
+        from agentos.runtime.places import refuse_copy, virtual_mounts  # noqa: PLC0415 - only for copies
+
+        if not is_remote(kernel) and (self.workspace_given or not self.store_given):
+            refuse_copy(path, self.store, virtual_mounts(self.workspace, {}))
 
     def again(self) -> str:
         """Return this very command, without what may only be said once."""

@@ -15,6 +15,6 @@ Source: group commit after DeWitt et al. 1984; chained log after Schneier and Ke
 from __future__ import annotations
 
 from agentos.store.chain import AuditReport
-from agentos.store.store import Store, freed, inbox_of, is_made, open_store, post
+from agentos.store.store import Store, freed, held_on, inbox_of, is_made, open_store, post
 
-__all__ = ["AuditReport", "Store", "freed", "inbox_of", "is_made", "open_store", "post"]
+__all__ = ["AuditReport", "Store", "freed", "held_on", "inbox_of", "is_made", "open_store", "post"]

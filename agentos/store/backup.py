@@ -27,7 +27,7 @@ from agentos.abi.probe import reached
 from agentos.errors import Invalid
 from agentos.store import migrations
 from agentos.store.database import Database
-from agentos.store.faults import refusal, translate
+from agentos.store.faults import refusal, translate, unmade
 from agentos.store.sqlite import Connection, connect
 from agentos.store.tables import JOURNAL, OBJECT, state_tables
 from agentos.store.verify import verify
@@ -65,8 +65,8 @@ def backup(store: Store, target: Path) -> BackupReport:
             failed, or the copy does not verify. No file is left at `target` then.
     """
     begun, target = time.monotonic(), target.expanduser().absolute()
-    _expect_free(target)
     try:
+        _expect_free(target)
         with _draft(target) as draft:
             _fill(store, draft)
             reached("backup.copied")
@@ -82,7 +82,7 @@ def backup(store: Store, target: Path) -> BackupReport:
     except sqlite3.Error as error:
         raise translate(error, target) from error
     except OSError as error:
-        raise refusal("io", target, str(error.strerror).lower()) from error
+        raise unmade(target, error) from error
 
 
 def copy_tables(source: Database, target: Connection) -> None:

@@ -23,7 +23,7 @@ from agentos.abi.codec import decode, to_json
 from agentos.errors import Invalid, KernelPanic
 from agentos.store import blobs, chain
 from agentos.store.database import Database
-from agentos.store.faults import refusal
+from agentos.store.faults import refusal, unmade
 from agentos.store.segment import Columns
 from agentos.store.tables import JOURNAL
 from agentos.store.verify import all_rows
@@ -36,6 +36,8 @@ __all__ = ["export", "export_lines", "verify_lines"]
 FORMAT: Final = 1
 _SEQ, _PID, _HASH = (JOURNAL.columns.index(name) for name in ("seq", "pid", "hash"))
 _KEPT: Final = frozenset({"salt", "content_hash", "hash", "digest"})  # bytes that are never an object's name
+_FIRST: Final = {"journal", "store", "after", "previous", "pid", "salted_from"}
+_END: Final = {"end", "rows", "head"}
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
@@ -52,7 +54,7 @@ def export(store: Store, path: Path, *, since: int = 0, pid: int | None = None) 
         hint = "an export is a new file: give another path"
         raise Invalid("argument", f"there is something at `{path}` already", hint=hint, field="path") from error
     except OSError as error:
-        raise refusal("io", path, str(error.strerror).lower()) from error
+        raise unmade(path, error) from error
     lines = 0
     try:
         with os.fdopen(fd, "wb") as file:
@@ -117,7 +119,7 @@ def verify_lines(lines: Iterable[bytes], head: str | None = None) -> chain.Audit
         else:
             heads = [] if kept is None else [kept]
             report = chain.check(reader.rows(), reader.start, heads, lambda _: False, salted_from=reader.salted_from)
-    except (KernelPanic, LookupError, TypeError, ValueError, OverflowError, msgspec.DecodeError) as error:
+    except (KernelPanic, LookupError, TypeError, ValueError, OverflowError, RecursionError, msgspec.DecodeError) as error:
         return chain.AuditReport(False, reader.count, None, f"line {reader.line} cannot be read: {error}", reader.head)
     reason = reader.complaint(report)
     return chain.AuditReport(False, report.rows, None, reason, report.head) if reason else report
@@ -136,8 +138,8 @@ class _Reader:
             self.pid: int | None = first["pid"]
             self.start = (int(first["after"]), bytes.fromhex(first["previous"]))
             self.salted_from = int(first["salted_from"])
-            known = first["journal"] == FORMAT
-        except (msgspec.DecodeError, LookupError, TypeError, ValueError) as error:
+            known = first["journal"] == FORMAT and first.keys() == _FIRST
+        except (msgspec.DecodeError, LookupError, TypeError, ValueError, RecursionError) as error:
             raise _no_export(str(error)) from error
         if not known:
             raise _no_export(f"its format is {first['journal']!r}")
@@ -150,7 +152,7 @@ class _Reader:
             self.line += 1
             data = _decode(line)
             if "end" in data:
-                self.end = data
+                self.end = data if data.keys() == _END else None
                 return
             columns = _columns(data)
             self.previous = bytes.fromhex(data["previous"])
@@ -159,7 +161,7 @@ class _Reader:
 
     def check_each(self) -> chain.AuditReport:
         """Check rows that do not follow each other, each behind the hash that it names."""
-        last = self.start[0]
+        last, head = self.start[0], self.head
         for row in self.rows():
             if row[_PID] != self.pid or row[_SEQ] <= last:
                 return chain.AuditReport(False, self.count - 1, row[_SEQ], f"row {row[_SEQ]} does not belong here", self.head)
@@ -167,8 +169,8 @@ class _Reader:
             report = chain.check([row], start, (), lambda _: False, salted_from=self.salted_from)
             if not report.ok:
                 return chain.AuditReport(False, self.count - 1, row[_SEQ], report.reason, self.head)
-            last = row[_SEQ]
-        return chain.AuditReport(True, self.count, None, "", str((self.end or {}).get("head", "")))
+            last, head = row[_SEQ], report.head
+        return chain.AuditReport(True, self.count, None, "", head)
 
     def complaint(self, report: chain.AuditReport) -> str:
         """Return what is wrong with the end of the file, or an empty text."""
@@ -176,7 +178,7 @@ class _Reader:
             return ""
         if self.end is None:
             return "the file is cut short: its last line is missing"
-        if self.end.get("rows") != report.rows or self.end.get("head") != report.head:
+        if self.end.get("rows") != report.rows or (self.pid is None and self.end.get("head") != report.head):
             return "the last line says otherwise than the rows"
         return "there is something after the last line" if next(self._lines, b"") else ""
 
@@ -211,6 +213,8 @@ def _columns(data: dict[str, Any]) -> Columns:
     """
     if data["shown"] != _readable(data):
         raise ValueError("what it shows is not what it holds")
+    if len(data) != len(JOURNAL.columns) + 2:  # with `previous` and `shown`; what is missing is found below
+        raise ValueError("it says more than a row has")
     columns = []
     for name, kind in zip(JOURNAL.columns, JOURNAL.kinds, strict=True):
         value = data[name]

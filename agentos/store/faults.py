@@ -6,6 +6,7 @@ to do. Not here: when to stop.
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from pathlib import Path
@@ -14,7 +15,9 @@ from typing import Final
 from agentos.abi.place import Place
 from agentos.errors import Invalid
 
-__all__ = ["refusal", "translate"]
+__all__ = ["refusal", "translate", "unmade"]
+
+_NO_PLACE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG})
 
 _BY_CODE: Final = {
     sqlite3.SQLITE_FULL: "full",
@@ -61,6 +64,15 @@ def translate(error: sqlite3.Error, path: Place | None) -> Invalid:
     if reason == "io" and _disk_is_full(path):
         reason = "full"
     return refusal(reason, path, str(error).lower())
+
+
+def unmade(path: Path, error: OSError) -> Invalid:
+    """Return the error of a file that could not be made at `path`: a place that is none is the caller's, all else is the disk's."""
+    said = str(error.strerror).lower()
+    if error.errno in _NO_PLACE:
+        hint = "give a path in a folder that exists and can be written"
+        return Invalid("argument", f"`{path}` cannot be made: {said}", hint=hint, field="path")
+    return refusal("io", path, said)
 
 
 def _disk_is_full(path: Place | None) -> bool:

@@ -254,13 +254,15 @@ class Journal:
             self.stop(error)
             raise
 
-    def _check_lease_ended(self) -> None:
-        """Say rather that the lease has ended, where that is why the database failed: whoever takes it ends our connection."""
+    def verdict(self, error: Exception) -> AgentOSError | KernelPanic:
+        """Return what a failure of the database means: the end of the lease, where it has ended, for who takes it ends our connection."""
         try:
             if self.lease is not None:
                 self.lease.check()
-        except Invalid as error:
-            self._failure = error
+        except Invalid as ended:
+            return ended
+        assert self._connection is not None, "only a writer writes"
+        return self._connection.verdict(error)
 
     def stop(self, failure: AgentOSError) -> None:
         """Refuse everything from now on, for this reason, unless it has failed already. Any thread."""
@@ -371,8 +373,7 @@ class Journal:
             with eager():
                 self._hash = batch.write(self._connection, self._hash)
         except self._connection.failures as error:
-            self._failure = self._connection.verdict(error)
-            self._check_lease_ended()
+            self._failure = self.verdict(error)
             raise self._failure from error
         except Invalid as error:
             self._failure = error

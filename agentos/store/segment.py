@@ -59,7 +59,7 @@ def unpack_page(page: int, codec: str, size: int, body: bytes) -> list[Columns]:
         rows = _decode(data)
         if len(data) != size or not all(len(row) == len(JOURNAL.columns) and page_of(row[_SEQ]) == page for row in rows):
             raise ValueError("its rows are not of this page")
-    except (ValueError, TypeError, zlib.error, msgspec.DecodeError) as error:
+    except (ValueError, TypeError, zlib.error, msgspec.DecodeError, RecursionError) as error:
         raise KernelPanic(f"page {page} of archived rows is damaged: {error}") from error
     return rows
 

@@ -20,7 +20,7 @@ from agentos.store import inbox, migrations, term
 from agentos.store.faults import refusal
 from agentos.store.postgres import ServerConnection, connect
 
-__all__ = ["freed", "is_made", "open_parts"]
+__all__ = ["freed", "held_on", "is_made", "open_parts"]
 
 
 def open_parts(
@@ -96,6 +96,19 @@ def is_made(dsn: Dsn) -> bool:
     connection = connect(dsn, durability="strict", readonly=True)
     try:
         return migrations.version_of(connection) > 0
+    finally:
+        connection.close()
+
+
+def held_on(dsn: Dsn) -> str | None:
+    """Return the host of the kernel that has the store, which there is; None when nobody has.
+
+    Raises:
+        Invalid: `invalid.store`, connection.
+    """
+    connection = connect(dsn, durability="strict", readonly=True)
+    try:
+        return term.holder_of(connection)
     finally:
         connection.close()
 

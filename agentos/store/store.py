@@ -34,7 +34,7 @@ from agentos.store.tables import state_tables
 if TYPE_CHECKING:
     from agentos.store.inbox import Inbox
 
-__all__ = ["Store", "freed", "inbox_of", "is_made", "open_store", "post"]
+__all__ = ["Store", "freed", "held_on", "inbox_of", "is_made", "open_store", "post"]
 
 _HEADER: Final = b"SQLite format 3\x00"
 
@@ -133,7 +133,7 @@ class Store(Reads):
                     raise KernelPanic("another writer has come")
                 yield writer
         except writer.failures as error:
-            raise writer.verdict(error) from error
+            raise self.journal.verdict(error) from error
 
     def rewrite(self) -> None:
         """Write the whole file anew, so that nothing of what was erased is left in it. Writers wait meanwhile. Any thread.
@@ -230,6 +230,16 @@ def is_made(place: Place) -> bool:
         Invalid: `invalid.store`, connection, backend or corrupt: a database that cannot be asked, or is something else's.
     """
     return _server().is_made(place) if isinstance(place, Dsn) else place.is_file()
+
+
+def held_on(place: Place) -> str | None:
+    """Return the host of the kernel that has the store in a database now; None when nobody has, or it is a file.
+
+    Raises:
+        Invalid: `invalid.store`, connection, backend.
+    """
+    found: str | None = _server().held_on(place) if isinstance(place, Dsn) else None
+    return found
 
 
 async def freed(place: Place) -> None:

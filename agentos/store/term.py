@@ -29,7 +29,7 @@ from agentos.errors import Invalid
 from agentos.store.faults import refusal
 from agentos.store.postgres import ServerConnection
 
-__all__ = ["Term", "make", "wait_until_free"]
+__all__ = ["Term", "holder_of", "make", "wait_until_free"]
 
 _TABLE: Final = (
     "CREATE TABLE lease (id BIGINT PRIMARY KEY CHECK (id = 1), epoch BIGINT NOT NULL, holder TEXT NOT NULL, pid BIGINT NOT NULL, "
@@ -37,6 +37,7 @@ _TABLE: Final = (
 )
 _EMPTY: Final = "INSERT INTO lease (id, epoch, holder, pid, host, expires, backend) VALUES (1, 0, '', 0, '', '-infinity', 0)"
 _HOLDER: Final = "SELECT holder, pid, host FROM lease"
+_HELD: Final = "SELECT holder, host FROM lease WHERE expires > clock_timestamp()"
 _TAKE: Final = (
     "UPDATE lease SET holder = ?, pid = ?, host = ?, expires = clock_timestamp() + make_interval(secs => ?) "
     "WHERE id = 1 AND (expires < clock_timestamp() OR holder = ?)"
@@ -167,6 +168,16 @@ class Term:
             return
         finally:
             self._connection.close()
+
+
+def holder_of(connection: ServerConnection) -> str | None:
+    """Return the host whose kernel has the store now; None when nobody has, as far as can be seen.
+
+    Raises:
+        Invalid: `invalid.store`, connection: the server does not answer.
+    """
+    found = connection.fetch(_HELD)
+    return found[0][1] if found and not _is_dead(found[0][0]) else None
 
 
 def wait_until_free(connection: ServerConnection, timeout_s: float) -> None:

@@ -48,7 +48,7 @@ import agentos
 async def slow(sys):
     for number in range(8):
         await sys.fs.write(path="/steps.txt", text=f"{number}\\n", mode="append")
-        await sys.clock.sleep(seconds=0.25)
+        await sys.clock.sleep(seconds=0.4)
     return "slept"
 """,
     "ask.yaml": """

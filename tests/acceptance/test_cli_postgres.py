@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,6 +45,9 @@ def test_a_writer_without_a_socket_here_is_named_to_who_would_change_something(
         assert [info["pid"] for info in place.data("ps", "--store", address)] == [1]
         held = place.data("grant", 1, "fs.read /in.txt", "--store", address, status=1)
         assert (held["fields"]["reason"], bool(held["fields"]["host"])) == ("held", True)
+        assert place.data("status", "--store", address)["kernel"]
+        assert f"running on {socket.gethostname()}" in place.call("doctor", "--store", address).stdout
+    assert not place.data("status", "--store", address)["kernel"]
 
 
 def test_the_page_about_it_runs_as_written(

@@ -100,7 +100,7 @@ def test_a_running_kernel_is_reached_over_its_socket_and_goes_on_at_once(tmp_pat
     (place.folder / "careful.policy").write_text('policy "careful"\nask fs.write "/**"\nallow clock.* any *\n')
     (place.folder / "both.py").write_text(
         "import agentos\n\n@agentos.program('both')\nasync def both(sys):\n    await sys.gather(\n"
-        "        sys.fs.write('/out.txt', 'done'), sys.clock.sleep(8))\n    return 'both'\n"
+        "        sys.fs.write('/out.txt', 'done'), sys.clock.sleep(60))\n    return 'both'\n"
     )
     running = place.start("run", "both.yaml", "--program", "both.py", "--yes")
     try:

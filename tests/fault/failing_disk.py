@@ -111,7 +111,7 @@ async def operate(where: str, name: str, number: int, error: int, lasting: bool)
     try:
         async with operation_cases.opened(folder) as kernel:
             await kernel.run_until_idle(5)
-            shim = plan(folder / ("copy.db" if name == "backup" else "store.db"), number, error, lasting=lasting)
+            shim = plan(folder / (".copy.db" if name == "backup" else "store.db"), number, error, lasting=lasting)
             await operation_cases.OPERATIONS[name](kernel, folder)
             await kernel.run_until_idle(5)
     except BaseException as failure:  # noqa: BLE001 - what it was is what the test looks at

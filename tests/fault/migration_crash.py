@@ -1,4 +1,4 @@
-"""An opening of an old store that is killed at its n-th statement, for every n. Run by `test_migration_crash` in a process of its own.
+"""An opening of an old store that is killed at its n-th statement, for every n or one in STEP. Run by `test_migration_crash` in a process of its own.
 
 For each n the old store is unpacked to FOLDER/n, a child opens it for writing and dies by SIGKILL just before its n-th statement, or just
 after it where n is negative. Prints one n a line and ends with the first that the child outlived.
@@ -48,9 +48,9 @@ def outlives(folder: Path, packed: Path, number: int, *, after: bool) -> bool:
     return os.WIFEXITED(os.waitpid(pid, 0)[1])
 
 
-def main(folder: Path, packed: Path) -> None:
-    """Kill before and after every statement, until there is none left."""
-    for number in itertools.count(1):
+def main(folder: Path, packed: Path, step: int) -> None:
+    """Kill before and after one statement in `step`, until there is none left."""
+    for number in itertools.count(1, step):
         ended = outlives(folder / str(-number), packed, number, after=True)
         ended &= outlives(folder / str(number), packed, number, after=False)
         sys.stdout.write(f"{-number}\n{number}\n")
@@ -59,4 +59,4 @@ def main(folder: Path, packed: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))

@@ -30,7 +30,9 @@ from agentos.abi.records import (
 from agentos.runtime.boot import Open
 from agentos.testing import FakeClock, Ledger
 from agentos.testing.crash import install
+from tests.fault.crash_programs import store_of
 from tests.fault.crash_zygote import Zygote
+from tests.postgres import database_like
 
 KEEPER, LISTENER, AUTHOR = 1, 2, 3
 START_S, EVERY_S = 1_000_000.0, 60.0
@@ -66,7 +68,7 @@ def opened(folder: Path, later_s: float = 0.0) -> Open:
     devices = {"ledger": Ledger(folder / "ledger").device}
     clock = FakeClock(START_S + later_s)
     return agentos.open(
-        folder / "store.db",
+        store_of(folder),
         workspace=folder / "w",
         devices=devices,
         clock=clock,
@@ -225,8 +227,11 @@ async def fire(kernel: agentos.Kernel, folder: Path) -> Any:
 
 
 def copied(folder: Path, to: Path) -> Path:
-    """Copy a world that no kernel has open."""
-    return shutil.copytree(folder, to)
+    """Copy a world that no kernel has open, with the database of its own, if it has one."""
+    shutil.copytree(folder, to)
+    if (to / "address").exists():
+        (to / "address").write_text(database_like((folder / "address").read_text()))
+    return to
 
 
 async def operate(where: str, name: str) -> Any:

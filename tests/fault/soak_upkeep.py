@@ -61,7 +61,11 @@ async def _collect(kernel: agentos.Kernel, folder: Path, chance: random.Random) 
 async def _erase(kernel: agentos.Kernel, folder: Path, chance: random.Random) -> None:
     over = [info.pid for info in await kernel.ps(all=True) if info.name == "run" and info.state == "exited"]
     if over:
-        await kernel.erase(tree=chance.choice(over[-20:]))
+        try:
+            await kernel.erase(tree=chance.choice(over[-20:]))
+        except agentos.Invalid as error:
+            if "checkpoint" not in error.message:  # one taken while it ran is no fault
+                raise
 
 
 async def _backup(kernel: agentos.Kernel, folder: Path, chance: random.Random) -> None:
@@ -74,7 +78,8 @@ async def _backup(kernel: agentos.Kernel, folder: Path, chance: random.Random) -
 async def _checkpoint(kernel: agentos.Kernel, folder: Path, chance: random.Random) -> None:
     for checkpoint in await kernel.checkpoints():
         await kernel.drop_checkpoint(checkpoint.id)
-    await kernel.process(chance.choice(await kernel.ps()).pid).checkpoint("soak")
+    if alive := await kernel.ps():
+        await kernel.process(chance.choice(alive).pid).checkpoint("soak")
 
 
 _DOINGS: tuple[Callable[[agentos.Kernel, Path, random.Random], Awaitable[None]], ...] = (
@@ -87,8 +92,8 @@ async def end(kernel: agentos.Kernel) -> None:
     for schedule in await kernel.schedules():
         await kernel.unschedule(schedule.id)
     await kernel.run_until_idle(30)
-    for tree in sorted(_trees(kernel, "note.erasing")):
-        await kernel.erase(tree=tree)  # again, where a kill has interrupted it
+    for tree in _interrupted(kernel):
+        await kernel.erase(tree=tree)
 
 
 async def told(kernel: agentos.Kernel, folder: Path) -> dict[str, Any]:
@@ -107,6 +112,16 @@ async def told(kernel: agentos.Kernel, folder: Path) -> dict[str, Any]:
 def _trees(kernel: agentos.Kernel, op: str) -> set[int]:
     """Return the trees that the notes of one kind name."""
     return {decode(row.args)["tree"] for row in kernel.core.store.tape(0, 0, 1_000_000) if row.op == op}
+
+
+def _interrupted(kernel: agentos.Kernel) -> list[int]:
+    """Return the trees whose last erasure a kill has interrupted."""
+    last = {
+        decode(row.args)["tree"]: row.op
+        for row in kernel.core.store.tape(0, 0, 1_000_000)
+        if row.op in ("note.erasing", "note.erased")
+    }
+    return sorted(tree for tree, op in last.items() if op == "note.erasing")
 
 
 def _is_left(folder: Path, pid: int) -> bool:

@@ -16,10 +16,12 @@ import pytest
 
 from tests.fault.crash_zygote import Zygote, zygote
 from tests.fault.operation_cases import ONE_APPEND, OPERATIONS, copied, crash_at
+from tests.postgres import database_like, databases_dropped
 
 CASES = "tests.fault.operation_cases"
 SOAK = bool(os.environ.get("AGENTOS_SOAK"))
 STEP = 1 if SOAK else 5
+ON_A_SERVER = ("archive", "erase", "restore")
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +37,16 @@ def world(kernels: Zygote, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def world_on_a_server(kernels: Zygote, tmp_path_factory: pytest.TempPathFactory, postgres_server: str) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("world") / "world"
+    folder.mkdir()
+    (folder / "address").write_text(database_like(f"{postgres_server.rpartition('/')[0]}/template1"))
+    kernels.run(f"{CASES}:build", str(folder))
+    yield folder
+    databases_dropped(postgres_server, os.getpid())
+
+
 def described(kernels: Zygote, folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = kernels.run(f"{CASES}:described", str(folder))
     assert (found["chain"], found["bad"]) == ("", [])
@@ -48,11 +60,24 @@ def test_a_kill_at_any_point_of_an_operation_leaves_nothing_half_done(
     kernels: Zygote, world: Path, tmp_path: Path, name: str
 ) -> None:
     """INVARIANT committed-survives, upkeep-runs-alone, undo-is-ordinary."""
+    kill_at_every_point(kernels, world, tmp_path, name, STEP)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900 if SOAK else 120)
+@pytest.mark.parametrize("name", OPERATIONS if SOAK else ON_A_SERVER)
+def test_nor_does_one_on_a_server(kernels: Zygote, world_on_a_server: Path, tmp_path: Path, name: str) -> None:
+    """INVARIANT committed-survives, upkeep-runs-alone, undo-is-ordinary."""
+    kill_at_every_point(kernels, world_on_a_server, tmp_path, name, 1 if SOAK else 4 * STEP)
+
+
+def kill_at_every_point(kernels: Zygote, world: Path, tmp_path: Path, name: str, step: int) -> None:
+    """Kill an operation at one point after another, and compare what is left with how it was before and after."""
     before = described(kernels, copied(world, tmp_path / "before"))
     assert crash_at(kernels, copied(world, tmp_path / "after"), name, "") is not None
     after = described(kernels, tmp_path / "after")
     chance = random.Random(name)
-    for number in itertools.count(1, STEP):
+    for number in itertools.count(chance.randint(1, step), step):
         folder = copied(world, tmp_path / str(number))
         if crash_at(kernels, folder, name, f"*:{number}") is not None:
             break
@@ -66,7 +91,7 @@ def test_a_kill_at_any_point_of_an_operation_leaves_nothing_half_done(
         else:
             crash_at(kernels, folder, name, "")
         assert described(kernels, folder) == after
-    assert number > 3
+    assert number > (3 if step <= STEP else 1)
     assert kernels.run(f"{CASES}:finish", str(folder)) == "a word"
 
 

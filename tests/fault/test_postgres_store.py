@@ -1,4 +1,7 @@
-"""INVARIANT committed-survives, on a PostgreSQL server: killed writers, failing statements, and a server that goes away under the store."""
+"""INVARIANT committed-survives, on a PostgreSQL server: killed writers, failing statements, and a server that goes away under the store.
+
+AGENTOS_SOAK=1 kills at every statement and lets every one fail; otherwise it is one in STEP.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,7 @@ from tests.room.store.builders import FixedClock, change, intent, row, spawned
 pytestmark = pytest.mark.anyio
 Addresses = Callable[[], str]
 TURNS = 3
+STEP = 1 if os.environ.get("AGENTOS_SOAK") else 4
 
 
 def store_at(address: str, **options: object) -> Store:
@@ -89,7 +93,7 @@ def outlives(address: str, number: int) -> tuple[bool, int]:
 @pytest.mark.timeout(240)
 def test_a_writer_killed_at_any_statement_loses_nothing_acknowledged(postgres: Addresses) -> None:
     address = postgres()
-    for number in itertools.count(1):
+    for number in itertools.count(1, STEP):
         ended, acknowledged = outlives(address, number)
         with store_at(address) as store:
             assert check_whole(store) >= acknowledged
@@ -115,7 +119,7 @@ def test_a_failure_at_any_statement_acknowledges_nothing_after_it(
     with store_at(address) as store:
         work(store, lambda _: None)
     execute = ServerConnection._execute
-    for number in itertools.count(1):
+    for number in itertools.count(1, STEP):
         store = store_at(address)
         monkeypatch.setattr(ServerConnection, "_execute", failing(store, number, FAILURES[reason]))
         found = failure_of(store)

@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Change", "Keeper", "Oracle", "Overlay", "Point", "Then"]
+__all__ = ["Change", "Keeper", "Oracle", "Overlay", "Point", "STEP_S", "Then"]
+
+STEP_S = 1000.0  # of time that passes at once, and of every sleep
 
 
 @dataclass
@@ -25,7 +27,10 @@ class Overlay:
 
 @dataclass
 class Keeper:
-    """A process that obeys. `waits` is what it waits for besides commands: an answer, or time; `under_way` what the command said."""
+    """A process that obeys. `waits` is what it waits for besides commands: an answer, or time; `under_way` what the command said.
+
+    `last` is what it was when it ended.
+    """
 
     pid: int
     told: list[tuple[Any, ...]] = field(default_factory=list)
@@ -33,10 +38,12 @@ class Keeper:
     log: list[Any] = field(default_factory=list)
     waits: str = ""
     under_way: Any = None
+    due: float = 0.0
     state: str = "live"
     is_revoked: bool = False
     is_erased: bool = False
     overlay: Overlay | None = None
+    last: Then | None = None
 
     @property
     def is_live(self) -> bool:
@@ -52,6 +59,7 @@ class Then:
     log: list[Any]
     waits: str
     under_way: Any
+    due: float
     is_revoked: bool
     overlay: Overlay | None
 
@@ -85,6 +93,7 @@ class Oracle:
         self.posts: list[Any] = []
         self.effects: set[Any] = set()
         self.runs = 0
+        self.now = 0.0
 
     def live(self) -> list[Keeper]:
         return [keeper for keeper in self.keepers.values() if keeper.is_live]
@@ -106,10 +115,9 @@ class Oracle:
             self.write(keeper, path, value)
             keeper.log.append(value)
         elif what == "delete":
-            is_there = self.view(keeper).get(path) is not None
-            if is_there:
+            if path in self.view(keeper):
                 self.write(keeper, path, None)
-            keeper.log.append(value if is_there else "unavailable.missing")
+            keeper.log.append(value)
         elif what == "poke":
             refusal = "denied.capability" if keeper.is_revoked else "denied.policy" if is_tried else ""
             self.effects |= set() if refusal else {value}
@@ -120,11 +128,21 @@ class Oracle:
         elif what == "ask" and is_tried:
             keeper.log.append("denied.policy")
         elif what in ("ask", "sleep"):
-            keeper.waits, keeper.under_way = what, value
+            keeper.waits, keeper.under_way, keeper.due = what, value, self.now + STEP_S
         elif what == "child":
             keeper.log.append(value)
         elif what == "end":
-            keeper.state = "exited"
+            keeper.last, keeper.state = self.then(keeper), "exited"
+
+    def pass_time(self) -> None:
+        """Every sleep that is due is over."""
+        self.now += STEP_S
+        for keeper in self.live():
+            self._wake_due(keeper)
+
+    def _wake_due(self, keeper: Keeper) -> None:
+        if keeper.waits == "sleep" and keeper.due <= self.now:
+            self.wake(keeper)
 
     def wake(self, keeper: Keeper, value: Any = None) -> None:
         """What a keeper waited for has come."""
@@ -132,6 +150,7 @@ class Oracle:
         keeper.log.append(keeper.under_way if value is None else value)
 
     def kill(self, keeper: Keeper) -> None:
+        keeper.last = self.then(keeper)
         keeper.state, keeper.waits = "killed", ""
         if keeper.overlay is not None:
             keeper.overlay = Overlay()
@@ -190,7 +209,7 @@ class Oracle:
         """What a keeper is now."""
         overlay = keeper.overlay.copy() if keeper.overlay is not None else None
         obeyed = len(keeper.told) - len(keeper.commands)
-        return Then(obeyed, list(keeper.commands), list(keeper.log), keeper.waits, keeper.under_way, keeper.is_revoked, overlay)
+        return Then(obeyed, list(keeper.commands), list(keeper.log), keeper.waits, keeper.under_way, keeper.due, keeper.is_revoked, overlay)
 
     def point(self, keeper: Keeper) -> Point:
         return Point(keeper.pid, self.then(keeper), len(self.changes))
@@ -199,8 +218,10 @@ class Oracle:
         """Go back: it is what it was, and is told again what it was told since."""
         keeper, then = self.keepers[point.pid], point.then
         keeper.state, keeper.log, keeper.waits, keeper.under_way = "live", list(then.log), then.waits, then.under_way
-        keeper.commands = keeper.told[then.obeyed :]
+        keeper.commands, keeper.last = keeper.told[then.obeyed :], None
         keeper.overlay = then.overlay.copy() if then.overlay is not None else None
+        keeper.due = then.due
+        self._wake_due(keeper)
 
     def branch(self, source: Keeper, then: Then, pid: int, *, is_copy: bool = False, is_tried: bool = False) -> Keeper:
         """Start a keeper that goes on from what another was; a copy has its mail."""
@@ -208,6 +229,8 @@ class Oracle:
         made = Keeper(pid, told, list(told), list(then.log), then.waits, then.under_way)
         made.is_revoked = then.is_revoked or source.is_revoked
         made.overlay = Overlay() if is_tried else None
+        made.due = then.due if is_copy else self.now + STEP_S
+        self._wake_due(made)
         if is_tried and made.waits == "ask":
             self.wake(made, "denied.policy")
         self.keepers[pid] = made

@@ -18,11 +18,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
+from agentos.abi.labels import SECRET
 from agentos.abi.limits import BEFORE_IMAGE_BYTES_MAX, LIST_ENTRIES_MAX
 from agentos.abi.op import Effect, Op
 from agentos.abi.ops.fs import FAMILY
 from agentos.abi.permit import Permit
 from agentos.abi.probe import reached
+from agentos.abi.resource import Resource
 from agentos.abi.syscall import Syscall
 from agentos.devices.fs.fault import exists, not_regular, shown, translate
 from agentos.devices.fs.links import Found
@@ -143,7 +145,7 @@ class OverlayFiles:
                     raise exists(sight.path, "path")
                 _check_file(sight)
             old = await self._content(overlay, sight)
-            permit.labels |= self._labels(overlay, sight) if old is not None else 0
+            self._tell(overlay, permit, sight, args)
             check_digest(sight.path, args.get("if_digest"), digest(old) if old is not None else "")
             whole = old + data if mode == "append" and old is not None else data
             if len(whole) > BEFORE_IMAGE_BYTES_MAX:
@@ -188,7 +190,7 @@ class OverlayFiles:
                 raise Unavailable("missing", f"`{sight.path}` does not exist", hint="look with `fs.list`", path=sight.path)
             entries = await self._entries(overlay, permit, sight)
             for entry in entries:
-                permit.labels |= self._labels(overlay, entry)
+                self._tell(overlay, permit, entry, args)
             if len(entries) > 1 and not args["recursive"]:
                 hint = "pass recursive=True to delete what it holds"
                 raise Invalid("argument", f"`{sight.path}` is not empty", field="recursive", hint=hint)
@@ -221,7 +223,7 @@ class OverlayFiles:
                 overlay.put(
                     self._table.place(target.path + entry.path[len(source.path) :]), entry.kind, permit.changes, base="",
                     content=overlay.keep(data) if data is not None else "", size=len(data or b""),
-                    labels=self._labels(overlay, entry) | permit.process.call_label,
+                    labels=self._labels(overlay, entry) | _said_of(permit, entry) | permit.process.call_label,
                 )  # fmt: skip
             self._remove(overlay, permit, entries, old)
 
@@ -354,9 +356,19 @@ class OverlayFiles:
                 raise not_regular(path, entry.found.stat.st_mode)
         return [entries[path] for path in sorted(entries)]
 
+    def _tell(self, overlay: Any, permit: Permit, sight: _Sight, args: dict[str, Any]) -> None:
+        """The result tells a digest of what is there, and a condition more; as outside, where the broker sees to it."""
+        permit.labels |= self._labels(overlay, sight) & (SECRET if args.get("if_digest") is None else ~0)
+
     def _labels(self, overlay: Any, sight: _Sight) -> int:
         """Return what a file of the view carries."""
         return int(sight.record.labels if sight.record is not None else overlay.label_below(sight.name))
+
+
+def _said_of(permit: Permit, sight: _Sight) -> int:
+    """Return what label statements say of a place: it stays with what is moved away from there."""
+    labels = permit.process.stack.labels
+    return int(labels.resource(Resource("path", sight.path, sight.path)) | labels.resource(Resource("path", sight.name, sight.name)))
 
 
 def _local(op: Op) -> Op:

@@ -66,6 +66,6 @@ def _diff(core: Core, permit: Permit, args: dict[str, Any]) -> dict[str, Any]:
     process: AgentProcess = permit.process
     a = own_checkpoint(core, process, args["a"])
     b = None if args["b"] == NOW else own_checkpoint(core, process, args["b"])
-    found, label = compare(core, a, b)
+    found, label = compare(core, a, b, for_process=True)
     permit.labels |= label
     return asdict(found)

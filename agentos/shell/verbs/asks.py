@@ -14,7 +14,7 @@ from agentos.errors import Invalid
 from agentos.runtime.clock import SystemClock
 from agentos.shell import words
 from agentos.shell.askframe import ALL_LINES, columns_of, framed, offered, subject
-from agentos.shell.context import Shell, is_remote
+from agentos.shell.context import Shell
 from agentos.shell.escape import line
 from agentos.shell.output import Page
 from agentos.shell.people import expect_arguments, whoami
@@ -98,7 +98,7 @@ async def approve(  # noqa: PLR0913, PLR0917 - one option per kind of answer
     async with shell.looking() as kernel:
         await _expect_fit(kernel, ask, has_value="value" in answer, run=run, edit=answer.get("edit", {}))
         answered = await kernel.answer(ask, "approve", by=by or whoami(), **answer)
-        running = is_remote(kernel)
+        running = shell.host_of(kernel) is not None
     _confirm(shell, ask, "approved", running=running)
     if scope != "once":
         shell.output.note(line(f"stored for {scope}: {answered.offer}"))
@@ -108,7 +108,7 @@ async def deny(shell: Shell, ask: AskId, reason: Reason = None, by: By = None) -
     """Deny an ask: the call fails with denied.human."""
     async with shell.looking() as kernel:
         await kernel.answer(ask, "deny", by=by or whoami(), reason=reason)
-        running = is_remote(kernel)
+        running = shell.host_of(kernel) is not None
     _confirm(shell, ask, "denied", running=running)
 
 

@@ -116,15 +116,17 @@ async def fork(
     checkpoint: Annotated[str | None, typer.Option(help="Start from this checkpoint.", metavar="ID")] = None,
     seq: Annotated[int | None, typer.Option(help="Start from what it was right after this journal row.", min=1)] = None,
     grant: Annotated[list[str] | None, typer.Option(help="What it may; instead of what was held then.", metavar="CAP")] = None,
+    speculative: Annotated[
+        bool, typer.Option("--speculative", help="What it does to files is seen by it alone, until `merge` or `drop`.")
+    ] = False,
 ) -> None:
     """Start a process that goes on from what another was; prints its pid."""
-    if (pid is None) == (checkpoint is None):
-        raise Invalid(
-            "argument", "a fork is of one process at one point", hint="fork PID, or fork --checkpoint ID", field="pid"
-        )
+    if (pid is None) == (checkpoint is None) or (checkpoint is not None and seq is not None):
+        hint = "fork PID, fork PID --seq ROW, or fork --checkpoint ID"
+        raise Invalid("argument", "a fork is of one process at one point", hint=hint, field="pid")
     async with shell.changing() as kernel:
         running = is_remote(kernel)
-        child = await kernel.fork(pid=pid, checkpoint=checkpoint, seq=seq, grant=grant)
+        child = await kernel.fork(pid=pid, checkpoint=checkpoint, seq=seq, speculative=speculative, grant=grant)
         source = pid if pid is not None else next(c.pid for c in await kernel.checkpoints() if c.id == checkpoint)
         _remember(shell, kernel.process(source).info.tree, child.pid)
     shell.output.emit(
@@ -155,8 +157,12 @@ async def diff(
 
 def _changed(item: dict[str, Any]) -> Iterable[str]:
     sign = "+" if item["before"] is None else "-" if item["after"] is None else "~"
-    yield f"{sign} {item['what']} {words.quoted(item['key'], _SIDE_CHARS)}"
     before, after = item["before"], item["after"]
+    text = f"  {after['text']}" if isinstance(after, dict) and item["what"] == "capability" else ""
+    yield f"{sign} {item['what']} {words.quoted(item['key'] + text, _SIDE_CHARS)}"
+    if item["what"] == "file" and isinstance(after, dict) and "bytes" in after:
+        yield f"    {after['bytes']:,} bytes now{'; what was there is kept' if before is not None else ''}"
+        return
     if isinstance(before, dict) and isinstance(after, dict):
         for name in sorted({*before, *after}):
             if before.get(name) != after.get(name) and name != "digest":
@@ -169,7 +175,7 @@ def _changed(item: dict[str, Any]) -> Iterable[str]:
 
 
 def _side(value: Any) -> str:
-    return words.quoted(words.value(value) if not isinstance(value, str) else value, _SIDE_CHARS)
+    return words.quoted(value, _SIDE_CHARS)
 
 
 async def image_commit(

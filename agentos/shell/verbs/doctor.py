@@ -17,7 +17,7 @@ import typer
 from agentos.errors import AgentOSError
 from agentos.runtime.places import control_path, state_folder
 from agentos.shell import status
-from agentos.shell.context import Shell, is_remote
+from agentos.shell.context import Shell
 from agentos.shell.output import Page
 from agentos.store.inspect import Finding
 
@@ -107,7 +107,7 @@ async def _store(shell: Shell, *, repair: bool) -> list[Finding]:
         return [Finding("store", "ok" if not shell.store_given else "bad", f"{shell.store}, not made yet")]
     try:
         async with shell.changing() if repair else shell.looking() as kernel:
-            running = is_remote(kernel)
+            host = shell.host_of(kernel)
             findings = await kernel.inspect(repair=repair)
             infos = await kernel.ps()
             asks = len(await kernel.asks())
@@ -124,5 +124,11 @@ async def _store(shell: Shell, *, repair: bool) -> list[Finding]:
             for info in infos
             if "poison" in info.waiting_on
         ],
-        Finding("kernel", "ok", f"running, socket {control_path(shell.store)}" if running else "none runs"),
+        Finding("kernel", "ok", _kernel(shell, host)),
     ]
+
+
+def _kernel(shell: Shell, host: str | None) -> str:
+    if host is None:
+        return "none runs"
+    return f"running on {host}" if host else f"running, socket {control_path(shell.store)}"

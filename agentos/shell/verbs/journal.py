@@ -49,6 +49,9 @@ async def audit(  # noqa: PLR0913, PLR0917 - one option per filter
     ] = None,
 ) -> int:
     """Show the audit trail, one entry per call; or verify it, with status 1 when it is broken."""
+    if sum((verify, export is not None, verify_export is not None)) > 1:
+        said = "--verify, --export and --verify-export exclude each other"
+        raise Invalid("argument", said, hint="do one after the other", field="--verify")
     if verify_export is not None:
         return await _verify_export(shell, verify_export, head)
     if export is not None:
@@ -73,7 +76,10 @@ def _reported(shell: Shell, report: AuditReport) -> int:
 
 async def _export(shell: Shell, path: Path, since: int, pid: int | None) -> int:
     async with shell.looking() as kernel:
-        rows = await kernel.export(path, since=since, pid=pid)
+        shell.expect_outside(kernel, path)
+        if pid is not None:
+            kernel.process(pid)
+        rows = await kernel.export(Path.cwd() / path, since=since, pid=pid)
     data = {"path": str(path), "rows": rows}
     shell.output.emit(Page(data, text=f"{path}: {rows:,} rows", name=lambda _: str(path)))
     return status.OK

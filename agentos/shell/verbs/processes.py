@@ -9,7 +9,7 @@ import typer
 from agentos.abi.values import ProcessInfo
 from agentos.runtime.clock import SystemClock
 from agentos.shell import words
-from agentos.shell.context import Shell, is_remote
+from agentos.shell.context import Shell
 from agentos.shell.output import Page
 from agentos.shell.trees import below, drawn, find, state
 
@@ -54,11 +54,12 @@ async def _store_status(shell: Shell) -> None:
     for info in infos:
         counts[info.state] = counts.get(info.state, 0) + 1
     async with shell.looking() as kernel:
-        asks, running = await kernel.asks(), is_remote(kernel)
+        asks, host = await kernel.asks(), shell.host_of(kernel)
     data = {
-        "store": str(shell.store), "kernel": running, "processes": counts, "asks_pending": [ask.id for ask in asks],
+        "store": str(shell.store), "kernel": host is not None, "processes": counts, "asks_pending": [ask.id for ask in asks],
     }  # fmt: skip
-    lines = [f"store      {shell.store}", f"kernel     {'running' if running else 'not running'}"]
+    running = "not running" if host is None else f"running on {host}" if host else "running"
+    lines = [f"store      {shell.store}", f"kernel     {running}"]
     lines.append("processes  " + (", ".join(f"{count} {state}" for state, count in sorted(counts.items())) or "none"))
     poisoned = [str(info.pid) for info in infos if info.exit is None and "poison" in info.waiting_on]
     if poisoned:

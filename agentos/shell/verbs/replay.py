@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from agentos.abi.values import ReplayReport
+from agentos.errors import Invalid
 from agentos.shell import status
-from agentos.shell.context import Shell
+from agentos.shell.context import Shell, is_remote
 from agentos.shell.output import Page
 from agentos.shell.programs import load_programs
 from agentos.shell.remembered import remember_run, workspace_of
 from agentos.shell.verbs.run import ProgramFiles, wait
+
+if TYPE_CHECKING:
+    from agentos.runtime.kernel import Kernel
 
 __all__ = ["replay"]
 
@@ -32,21 +37,37 @@ async def replay(
     """
     load_programs(program or [])
     if live_after is not None:
-        return await _go_on(shell, pid, live_after)
+        return await _go_on(shell, pid, live_after, program or [])
     async with shell.looking() as kernel:
         report = await kernel.replay(pid, upto=upto)
     shell.output.emit(Page(report, text=_told(report), name=lambda _: pid))
     return status.OK if report.ok else status.ERROR
 
 
-async def _go_on(shell: Shell, pid: int, seq: int) -> int:
+async def _go_on(shell: Shell, pid: int, seq: int, files: list[Path]) -> int:
     async with shell.changing() as kernel:
+        _expect_program(kernel, pid)
         child = await kernel.fork(pid=pid, seq=seq)
         workspace = workspace_of(shell.store, kernel.process(pid).info.tree)
         if workspace is not None:
             remember_run(shell.store, child.pid, workspace)
     shell.output.note(f"process {child.pid} goes on from process {pid} after journal {seq}")
+    shell.argv = ["wait", str(child.pid), *(word for file in files for word in ("--program", str(file))), *shell.place()]
     return await wait(shell, child.pid)
+
+
+def _expect_program(kernel: Kernel, pid: int) -> None:
+    """Refuse to start what could not go on here.
+
+    Raises:
+        Invalid: `invalid.state`, the program is not registered.
+    """
+    image = kernel.process(pid).info.digest
+    if is_remote(kernel) or kernel.core.runner.has_program(kernel.core.images.by_digest(image)):
+        return
+    name = kernel.process(pid).info.image
+    hint = "name the Python file that has it: --program FILE.py"
+    raise Invalid("state", f"process {pid} runs a program of `{name}`, which is not registered here", hint=hint, pid=pid)
 
 
 def _told(report: ReplayReport) -> str:

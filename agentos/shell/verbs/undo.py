@@ -33,6 +33,9 @@ async def undo(
 ) -> int:
     """Take file effects back. Status 1 when something stands against it; then nothing, or nothing more, was done."""
     said: dict[str, Any] = {"pid": pid, "seq": seq, "checkpoint": checkpoint}
+    if sum(given is not None for given in said.values()) != 1:
+        hint = "undo PID, undo --seq N, or undo --checkpoint ID"
+        raise Invalid("argument", "an undo is of one process, one call, or one checkpoint", hint=hint, field="pid")
     async with shell.changing() as kernel:
         if not dry_run and not yes:
             planned = await kernel.undo(**said, dry_run=True)
@@ -68,11 +71,12 @@ def _expect_yes(shell: Shell, report: UndoReport) -> None:
         Denied: `denied.human`, the person said no.
     """
     count = len(report.restored) + len(report.created) + len(report.deleted) + len(report.moved)
+    what = f"{count} path{'' if count == 1 else 's'}"
     if not shell.has_person:
         hint = "say --yes, or look first with --dry-run"
-        raise Invalid("argument", f"change {count} paths?", hint=hint, field="--yes")
+        raise Invalid("argument", f"nobody is here to say whether to change {what}", hint=hint, field="--yes")
     shell.output.note("\n".join(_lines(report)))
-    print(f"change {count} paths? [y/N] ", end="", file=sys.stderr, flush=True)
+    print(f"change {what}? [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise Denied("human", "nothing was changed", hint="look first with --dry-run")
 
@@ -99,7 +103,7 @@ def _lines(report: UndoReport) -> list[str]:
     if report.conflicts:
         lines.append("nothing was changed")
     lines += [
-        f"not covered  {each['op']} {line(each['resource'])}  (journal {each['seq']})"
+        f"not covered  {each['op']} {line(each['resource']) or 'of what was erased'}  (journal {each['seq']})"
         for each in report.not_covered[:_OTHERS_SHOWN]
     ]
     if report.not_covered_count > _OTHERS_SHOWN:

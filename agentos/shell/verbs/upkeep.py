@@ -28,6 +28,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Change nothing; say wha
 async def backup(shell: Shell, path: Annotated[Path, typer.Argument(help="The new file.")]) -> None:
     """Copy the store into a new file, verified, while work goes on."""
     async with shell.looking() as kernel:
+        shell.expect_outside(kernel, path)
         report = await kernel.backup(path.absolute())
     said = f"{report.path}: {report.rows:,} rows, {report.bytes:,} bytes, {report.seconds:.1f} s\nhead {report.head}"
     shell.output.emit(Page(report, text=said, name=lambda each: each.head))
@@ -43,7 +44,7 @@ async def archive(
     """Move the journal rows of what is over into the archive, where they take less room."""
     async with shell.changing() as kernel:
         moved = await kernel.archive(tree=tree, keep_s=_seconds(keep))
-    said = f"{moved.rows:,} rows moved, into {moved.pages:,} pages of {moved.bytes:,} bytes"
+    said = f"{moved.rows:,} rows moved, into {moved.pages:,} page{'' if moved.pages == 1 else 's'} of {moved.bytes:,} bytes"
     shell.output.emit(Page(moved, text=said, name=lambda each: each.rows))
 
 
@@ -60,6 +61,9 @@ async def erase(  # noqa: PLR0913, PLR0917 - one option per way to say what
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Erase the content of what is over, down to the bytes of the file. Nothing brings it back."""
+    if all(given is None for given in (tree, pid, namespace, label, older)):
+        hint = "--tree, --pid, --namespace, --label or --older; several are joined by and"
+        raise Invalid("argument", "nothing says what to erase", hint=hint, field="--tree")
     before = SystemClock().now() - _seconds(older) if older is not None else None
     said: dict[str, Any] = {"tree": tree, "pid": pid, "namespace": namespace, "label": label, "before": before}
     async with shell.changing() as kernel:
@@ -143,7 +147,8 @@ def _expect_yes(shell: Shell, question: str) -> None:
         Denied: `denied.human`, the person said no.
     """
     if not shell.has_person:
-        raise Invalid("argument", question, hint="say --yes, or look first with --dry-run", field="--yes")
+        said = f"nobody is here to answer: {question}"
+        raise Invalid("argument", said, hint="say --yes, or look first with --dry-run", field="--yes")
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise Denied("human", "nothing was erased", hint="look first with --dry-run")

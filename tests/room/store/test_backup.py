@@ -78,6 +78,23 @@ def test_a_draft_that_a_killed_backup_left_is_made_anew(tmp_path: Path) -> None:
         assert backup(store, tmp_path / "b.db").rows == 42
 
 
+@pytest.mark.parametrize("name", ["b.db-draft", "b.db-draft-wal", "b.db-journal"])
+def test_a_backup_touches_no_file_of_somebody_else(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"a letter that is not finished")
+    with file_store(tmp_path) as store:
+        filled(store)
+        backup(store, tmp_path / "b.db")
+    assert (tmp_path / name).read_bytes() == b"a letter that is not finished"
+
+
+def test_a_draft_with_two_names_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "letter").write_bytes(b"dear")
+    (tmp_path / ".b.db.agentos-draft").hardlink_to(tmp_path / "letter")
+    with file_store(tmp_path) as store, pytest.raises(Invalid, match="no draft"):
+        backup(store, tmp_path / "b.db")
+    assert (tmp_path / "letter").read_bytes() == b"dear"
+
+
 def test_two_backups_do_not_make_one_file(tmp_path: Path) -> None:
     with file_store(tmp_path) as store, backups._draft(tmp_path / "b.db"), pytest.raises(Invalid, match="another backup"):
         backup(store, tmp_path / "b.db")
@@ -153,6 +170,10 @@ CHANGES: dict[str, Callable[[list[bytes]], list[bytes]]] = {
     "the last rows are missing": lambda lines: [*lines[:-5], lines[-1]],
     "a line is no JSON": lambda lines: [*lines[:9], b"{\n", *lines[10:]],
     "a column is missing": lambda lines: [*lines[:9], b'{"seq": 9}\n', *lines[10:]],
+    "a row says more": lambda lines: [*lines[:9], other(lines[9], approved_by="pat"), *lines[10:]],
+    "the start says more": lambda lines: [other(lines[0], approved_by="pat"), *lines[1:]],
+    "the end says more": lambda lines: [*lines[:-1], other(lines[-1], approved_by="pat")],
+    "a line is nested without end": lambda lines: [*lines[:9], b'{"op":' + b"[" * 100_000 + b"]" * 100_000 + b"}\n", *lines[10:]],
     "something follows": lambda lines: [*lines, lines[9]],
     "another start": lambda lines: [other(lines[0], previous="00" * 32), *lines[1:]],
     "another layout": lambda lines: [other(lines[0], salted_from=9), *lines[1:]],
@@ -163,6 +184,10 @@ CHANGES: dict[str, Callable[[list[bytes]], list[bytes]]] = {
 def test_a_changed_export_is_seen(tmp_path: Path, what: str) -> None:
     with file_store(tmp_path) as store:
         lines = exported(store)
+    if what == "the start says more":
+        with pytest.raises(Invalid, match="no export"):
+            verify_lines(CHANGES[what](lines))
+        return
     assert not verify_lines(CHANGES[what](lines)).ok
 
 
@@ -172,6 +197,16 @@ def test_a_changed_export_is_seen(tmp_path: Path, what: str) -> None:
 def test_what_is_no_export_is_refused(text: bytes) -> None:
     with pytest.raises(Invalid, match="no export"):
         verify_lines([text])
+
+
+def test_the_head_of_one_process_is_of_its_last_row_whatever_the_last_line_says(store: Store) -> None:
+    whole = exported(store)
+    lines = list(export_lines(store, pid=2))
+    own = max((json.loads(line) for line in lines[1:-1]), key=lambda row: int(row["seq"]))
+    forged = verify_lines([*lines[:-1], other(lines[-1], head="99:" + "00" * 32)])
+    assert forged.head == verify_lines(lines).head
+    assert forged.head.startswith(f"{own['seq']}:")
+    assert verify_lines(whole, forged.head).ok
 
 
 def test_an_export_with_another_head_is_seen(tmp_path: Path) -> None:

@@ -177,6 +177,7 @@ def test_a_log_that_somebody_reads_is_told_of(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(scrub, "_LOG_S", 0.05)
     with file_store(tmp_path) as store:
         filled(store, 3)
+        store._writer.fetch("PRAGMA busy_timeout = 50")
         with store.scan() as reader:
             reader.fetch("SELECT count(*) FROM journal")
             with pytest.raises(Unavailable, match="log cannot be emptied"):

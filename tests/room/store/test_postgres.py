@@ -230,6 +230,21 @@ def test_a_lease_that_ended_is_taken_and_the_stale_writer_commits_nothing(postgr
     assert stale.journal.durable_seq == 1
 
 
+def test_a_writer_that_was_succeeded_never_blames_its_connection(postgres: Addresses, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even for a moment, in which another thread may look why the store has failed."""
+    address, asked = postgres(), []
+    monkeypatch.setattr("agentos.store.postgres.ServerConnection.verdict", lambda *_: asked.append("why"))
+    stale = opened(address, lease_ttl_s=0.5)
+    spawned(stale, 1)
+    time.sleep(0.6)
+    with opened(address):
+        for use in (lambda: stale.upkeep().__enter__(), stale.journal.flush):
+            with pytest.raises(Invalid) as caught:
+                use()
+            assert (caught.value.reason, asked) == ("lease_lost", [])
+        stale.close()
+
+
 def test_a_commit_after_the_lease_ended_is_refused_although_nobody_took_it(postgres: Addresses) -> None:
     store = opened(postgres(), lease_ttl_s=0.5)
     store.journal.append(row())

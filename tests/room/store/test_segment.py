@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import zlib
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -143,6 +144,15 @@ def test_a_damaged_page_is_seen_and_never_guessed_at(tmp_path: Path, statement: 
         if said == "damaged":
             with pytest.raises(KernelPanic):
                 reader.rows(0, 10_000)
+
+
+@pytest.mark.parametrize("data", [b"\x91" * 5_000, b"\x00" * (64 << 20), b"\xdd\xff\xff\xff\xff", b""], ids=["deep", "bomb", "long", "none"])
+def test_a_page_that_is_no_list_of_rows_is_damaged(data: bytes) -> None:
+    from agentos.store.segment import unpack_page
+
+    for size in (len(data), 10):
+        with pytest.raises(KernelPanic, match="damaged"):
+            unpack_page(0, "zlib", size, zlib.compress(data))
 
 
 def test_a_row_changed_inside_a_page_is_seen(tmp_path: Path) -> None:
