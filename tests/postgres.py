@@ -47,7 +47,9 @@ class Server:
 
     def start(self) -> None:
         """Start it and wait until it takes connections."""
-        settings = {"listen_addresses": "127.0.0.1", "port": self._port, "unix_socket_directories": self._folder, "fsync": self._fsync}
+        settings = {
+            "listen_addresses": "127.0.0.1", "port": self._port, "unix_socket_directories": self._folder, "fsync": self._fsync,
+        }  # fmt: skip
         words = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         log = (self._folder / "log").open("ab")
         self.process = subprocess.Popen(self._as_user("postgres", "-D", str(self._data), *words), stdout=log, stderr=log)

@@ -20,7 +20,10 @@ _ADDRESS: Final = re.compile(
     r"(?P<scheme>postgres(?:ql)?)://(?:(?P<user>[^:@/?#]*)(?::(?P<password>[^@/?#]*))?@)?"
     r"(?P<hosts>[^@/?#]*)(?P<name>/[^@?#]*)?(?:\?(?P<query>[^@#?]*))?"
 )
-_SECRET: Final = frozenset({"password", "sslpassword"})
+_MEANT: Final = re.compile(r"postgres(ql)?:|(.*\s)?password\s*=", re.IGNORECASE | re.DOTALL)
+"""What is no path either: an address with something missing, or the words of libpq. A file of that name would show the password."""
+_SECRET: Final = frozenset({"password", "sslpassword", "scram_client_key", "scram_server_key", "oauth_client_secret"})
+_HINT: Final = "postgresql://USER@HOST:PORT/NAME; write @ : / ? # inside of a part as %40 %3A %2F %3F %23"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -62,14 +65,15 @@ def place_of(where: str | Path | Dsn) -> Place:
     if isinstance(where, Dsn):
         return where
     if isinstance(where, Path) or "://" not in where:
+        if isinstance(where, str) and _MEANT.match(where):
+            raise Invalid("argument", "the address of the database cannot be read", hint=_HINT, field="store")
         return Path(where).expanduser().absolute()
     scheme = where.partition("://")[0]
     if scheme not in ("postgres", "postgresql"):
         raise Invalid("store", f"there is no backend for `{scheme}://`", hint="a path, or postgresql://...", reason="backend")
     found = _ADDRESS.fullmatch(where)
     if found is None:
-        hint = "postgresql://USER@HOST:PORT/NAME; write @ : / ? # inside of a part as %40 %3A %2F %3F %23"
-        raise Invalid("argument", "the address of the database cannot be read", hint=hint, field="store")
+        raise Invalid("argument", "the address of the database cannot be read", hint=_HINT, field="store")
     user = f"{found['user']}@" if found["user"] else ""
     kept = [part for part in (found["query"] or "").split("&") if unquote(part.partition("=")[0]) not in _SECRET and part]
     query = f"?{'&'.join(kept)}" if kept else ""

@@ -184,7 +184,8 @@ def _enter(core: Core, process: AgentProcess, changes: list[Change]) -> None:
 
 
 def _copy_names(names: Sequence[NameRecord], pid: int, changes: list[Change]) -> None:
-    changes += [Change(msgspec.structs.replace(name, namespace=f"proc/{pid}", seq=0)) for name in names]
+    """Give a branch copies of private objects; they are its own, so that who erases the origin leaves them."""
+    changes += [Change(msgspec.structs.replace(name, namespace=f"proc/{pid}", pid=pid, seq=0)) for name in names]
 
 
 def _translate(process: AgentProcess, then: ProcessRecord, known: dict[str, dict[int, int]]) -> None:

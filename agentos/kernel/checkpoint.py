@@ -40,11 +40,12 @@ class CheckpointTable:
 
         Raises:
             Invalid: the note is too long.
-            Unavailable: `unavailable.overloaded`, the tree has CHECKPOINTS_PER_TREE_MAX checkpoints.
+            Unavailable: `unavailable.overloaded`, the tree has CHECKPOINTS_PER_TREE_MAX checkpoints of its own, or of the host.
         """
         check_note(note)
         tree, seq = process.record.tree, self._store.journal.head + 1
-        if sum(record.tree == tree for record in self._live.values()) >= CHECKPOINTS_PER_TREE_MAX:
+        # the host's are counted apart, so that a process which fills its tree's leaves the host able to save it
+        if sum(r.tree == tree and bool(r.by) == bool(by) for r in self._live.values()) >= CHECKPOINTS_PER_TREE_MAX:
             hint = "drop some: `agentos checkpoints` lists them"
             raise Unavailable("overloaded", f"tree {tree} has {CHECKPOINTS_PER_TREE_MAX} checkpoints", hint=hint, tree=tree)
         record = CheckpointRecord(

@@ -31,7 +31,7 @@ Record = TypeVar("Record", bound=StateRecord)
 Item = dict[str, Any]
 
 
-def compare(  # noqa: PLR0913 - a page, and for whom
+def compare(
     core: Core,
     a: CheckpointRecord,
     b: CheckpointRecord | None,

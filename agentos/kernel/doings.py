@@ -75,10 +75,9 @@ class Doings:
         elif row.kind == "call" and row.outcome == "done":
             if row.op == "msg.send" and not (row.resource.isdigit() and int(row.resource) in pids):
                 self._list(row, row.outcome)
-            elif row.op in _OBJECT_OPS and row.resource.rpartition("/")[0] not in {f"proc/{pid}" for pid in pids}:
-                for name in row.resource.splitlines():
-                    namespace, _, last = name.rpartition("/")
-                    self.shared[namespace, last] = None
+            elif row.op in _OBJECT_OPS:
+                own = {f"proc/{pid}" for pid in pids}
+                self.shared |= dict.fromkeys(where for where in _objects(row) if where[0] not in own)
 
     def _begin(self, row: Row) -> None:
         if row.effect not in _LEAVES_NOTHING:
@@ -106,13 +105,33 @@ class Doings:
 
     def _note_files(self, intent: Row, value: Any) -> None:
         found = value if isinstance(value, dict) else {}
-        paths = intent.resource.splitlines()
+        paths = _paths(intent)
         before = {"object": found["before"]} if found.get("before") else None
         after = {name: found[name] for name in ("digest", "bytes") if name in found} or {"op": intent.op}
         for at, path in enumerate(paths):
             gone = intent.op == "fs.delete" or (intent.op == "fs.move" and at == 0)
             known = self.files.setdefault(path, [before if intent.op != "fs.move" or at else {"moved": paths[-1]}, None])
             known[1] = None if gone else after
+
+
+def _objects(row: Row) -> list[tuple[str, str]]:
+    """Return namespace and name of the objects of a call, as it said them: a resource is quoted, and a name may have several parts."""
+    args = decode(row.args) if row.args else {}
+    if row.op != "obj.link" and args:
+        return [(str(args["namespace"]), str(args["name"]))]
+    found = [str(args[side]) for side in ("a", "b")] if args else row.resource.splitlines()
+    return [(namespace, last) for namespace, _, last in (name.rpartition("/") for name in found)]
+
+
+def _paths(row: Row) -> list[str]:
+    """Return the paths of a call, which may hold line breaks: the lines of its resource are not always they."""
+    if row.op != "fs.move":
+        return [row.resource]
+    parts = row.resource.split("\n")
+    if len(parts) == 2 or not row.args:
+        return parts
+    args = decode(row.args)
+    return [str(args["path"]), str(args["to"])]
 
 
 def look_at_once(store: Store, pids: Collection[int], after: int, upto: int) -> Doings:

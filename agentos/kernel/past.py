@@ -69,7 +69,7 @@ class Past:
         """Return the record of a process that lived then.
 
         Raises:
-            Invalid: it did not, or what it goes on from was erased.
+            Invalid: it did not, or what it did was erased.
         """
         record = self._store.get(ProcessRecord, pid, at=self.at)
         if record is None or not record.live:
@@ -87,13 +87,10 @@ class Past:
         Raises:
             Invalid: it was erased.
         """
-        heir = then
-        while heir.fork_pid:
-            before = self._store.get(ProcessRecord, heir.fork_pid, at=heir.fork_seq - 1)
+        for pid, before in origins(self._store, then):
             if before is None:
-                said = f"process {heir.pid} went on from what process {heir.fork_pid} did, which was erased"
+                said = f"process {then.pid} went on from what process {pid} did, which was erased"
                 raise Invalid("state", said, hint="start another from its image", pid=then.pid)
-            heir = before
 
     def family(self, pid: int, tree: int) -> list[ProcessRecord]:
         """Return the records of a process and its descendants that lived then, parents before children."""

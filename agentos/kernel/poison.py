@@ -4,7 +4,8 @@
     progress    it made a call that it had not made before, or came to where it waits: the count is 0 again. What was interrupted and only
                 ran again is none
     suspect     resumed SUSPECT_RESUMES times in a row without progress: it is resumed alone, once the others have come to rest, so that
-                one which only died with the kernel is cleared, and one that kills it dies with nobody else in doubt
+                one which only died with the kernel is cleared, and one that kills it dies with nobody else in doubt. Those resumed
+                least often come first: kernels that are killed from outside whenever they resume one hit another each time
     poisoned    POISON_RESUMES_MAX times: it is set aside, paused, with a note of the evidence, until somebody says `resume`
 
 INVARIANT nobody-dies-of-another: whatever a program does to its kernel, after POISON_RESUMES_MAX crashes of resuming it the others go on.
@@ -57,7 +58,7 @@ def resume_all(core: Core, ready: Iterable[AgentProcess]) -> list[AgentProcess]:
         reached("resumed")
     for process in begun:
         core.scheduler.ready(process)
-    return suspects
+    return sorted(suspects, key=lambda process: process.record.resumes)
 
 
 async def resume_suspects(core: Core, suspects: Sequence[AgentProcess]) -> None:

@@ -143,6 +143,9 @@ class Replay:
     def _compared(self, life: _Life, recorded: bytes) -> ReplayReport:
         """Compare how the last life ended with how the process did."""
         was, now = decode(recorded), life.ending
+        if was.get("erased"):
+            said = f"how process {self.pid} ended was erased"
+            raise Invalid("state", said, hint="what is erased cannot be compared", pid=self.pid)
         if was["state"] == "killed" or (now is None and _is_from_outside(was)):
             return self._report(None, None)
         if now is not None and encode(now) == recorded:
@@ -196,8 +199,8 @@ class _Life:
         replay = self._replay
         first = next(iter(replay.past.tape(replay.pid, 0, 1)), None)
         if at is not None and at == replay.upto and first is not None and at < first.seq:
-            said, hint = f"process {replay.pid} did not exist yet at journal row {at}", "see `agentos log`: choose a row of its life"
-            return Invalid("state", said, hint=hint, pid=replay.pid)
+            said = f"process {replay.pid} did not exist yet at journal row {at}"
+            return Invalid("state", said, hint="choose a row of its life: `agentos log` numbers them", pid=replay.pid)
         said = f"what process {replay.pid} was before journal {(at or 0) + 1} is not kept any more: it was erased"
         return Invalid("state", said, hint="what is erased cannot be compared", pid=replay.pid)
 

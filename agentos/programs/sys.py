@@ -113,7 +113,7 @@ class Call:
         self.is_taken = self.is_made = True
         if self.terms is NO_TERMS:
             return self.sys._attempt(self).__await__()  # noqa: SLF001 - the two are one
-        return self.sys._persist(self).__await__()
+        return self.sys._persist(self).__await__()  # noqa: SLF001
 
     def __del__(self) -> None:
         """Remember a call that was never made."""

@@ -132,7 +132,7 @@ class Kernel(Asking, History, Undoing, Replays, Schedules, Upkeep):
         """Return the live processes in order of birth; with `all`, ended ones too."""
         live = {process.pid: info(self.core, process) for process in self.core.processes}
         if not all:
-            return list(live.values())
+            return [live[pid] for pid in sorted(live)]  # one that was restored entered the table anew
         store = self.core.store
         return [
             live.get(r.pid) or from_record(r, store.get(AccountRecord, r.pid)) for r in store.current(ProcessRecord, live=None)

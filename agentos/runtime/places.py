@@ -113,18 +113,18 @@ def refuse_inside(store: Place, mounts: Mapping[str, tuple[Path, bool]]) -> None
             )
 
 
-def refuse_copy(path: Path, store: Place, mounts: Mapping[str, tuple[Path, bool]]) -> None:
+def refuse_copy(path: Path, store: Place | None, mounts: Mapping[str, tuple[Path, bool]]) -> None:
     """Refuse a place for a copy of the store: where a process could read it, or where a file of the store itself belongs.
 
     Raises:
         Invalid: `invalid.argument`.
     """
     try:
-        real, own = path.expanduser().resolve(), beside(store)
+        real, own = path.expanduser().resolve(), beside(store) if store is not None else None
     except (OSError, ValueError, RuntimeError) as error:
         said = f"`{str(path)[:200]!r}` is no path: {error}"[:500]
         raise Invalid("argument", said, hint="give the path of a new file", field="path") from error
-    said = f"`{path}` has the name of a file of the store" if str(real).startswith(f"{own}-") else ""
+    said = f"`{path}` has the name of a file of the store" if own is not None and str(real).startswith(f"{own}-") else ""
     for prefix, (folder, _) in mounts.items():
         if real.is_relative_to(folder):
             said = f"`{path}` lies inside the mount `{prefix}` ({folder}), where agents could read all of it"

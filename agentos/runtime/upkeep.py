@@ -21,7 +21,7 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from agentos.abi.limits import UPKEEP_EVERY_S
-from agentos.abi.records import Change, ProcessRecord, RetentionRecord
+from agentos.abi.records import Change, RetentionRecord
 from agentos.errors import AgentOSError, Invalid, KernelPanic
 from agentos.kernel.retention import (
     EraseReport,
@@ -137,8 +137,6 @@ class Upkeep(KernelBase):
         """
         text = check_rule(scope, value, keep_s, action)
         core = self.core
-        if scope == "tree" and core.store.get(ProcessRecord, int(text)) is None:
-            raise Invalid("argument", f"there is no process {text}", hint="see `agentos ps --all`", field="value")
         record = RetentionRecord(
             retention=core.store.max_key(RetentionRecord) + 1, scope=scope, value=text, action=action, keep_s=float(keep_s),
             created=core.clock.now(),

@@ -11,6 +11,7 @@ A file that is missing or damaged counts as empty.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from pathlib import Path
@@ -39,18 +40,18 @@ def is_confirmed(digest: str) -> bool:
 
 def confirm(digest: str, name: str) -> None:
     """Remember that a person has confirmed what an image requests."""
-    _write("confirmed.json", {**_read("confirmed.json"), digest: name})
+    _add("confirmed.json", digest, name)
 
 
 def remember_run(store: Place, pid: int, workspace: Path) -> None:
     """Remember which workspace a run was started for."""
-    _write("runs.json", {**_read("runs.json"), f"{store}#{pid}": str(workspace.resolve())})
-    _write("last.json", {"workspace": str(workspace.resolve())})
+    _add("runs.json", f"{store}#{pid}", str(workspace.resolve()))
+    _add("last.json", "workspace", str(workspace.resolve()))
 
 
 def remember_schedule(store: Place, schedule: int, workspace: Path) -> None:
     """Remember which workspace a schedule was made for."""
-    _write("schedules.json", {**_read("schedules.json"), f"{store}#{schedule}": str(workspace.resolve())})
+    _add("schedules.json", f"{store}#{schedule}", str(workspace.resolve()))
 
 
 def is_remembered_schedule(store: Place, schedule: int) -> bool:
@@ -78,10 +79,17 @@ def _read(name: str) -> dict[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
-def _write(name: str, data: dict[str, Any]) -> None:
-    """Replace a file as a whole, so that a reader never sees half of one; the oldest entries go first."""
+def _add(name: str, key: str, value: str) -> None:
+    """Add an entry to a file; commands that do so at the same time wait for each other, and none is lost."""
     folder = state_folder()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (folder / ".remembered.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _write(folder, name, {**_read(name), key: value})
+
+
+def _write(folder: Path, name: str, data: dict[str, Any]) -> None:
+    """Replace a file as a whole, so that a reader never sees half of one; the oldest entries go first."""
     kept = dict(list(data.items())[-_ENTRIES_MAX:])
     draft = folder / f".{name}.{os.getpid()}"
     draft.write_text(json.dumps(kept, ensure_ascii=False, indent=1), encoding="utf-8")

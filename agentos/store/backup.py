@@ -132,7 +132,7 @@ def _verified(draft: Path) -> tuple[int, str]:
 @contextmanager
 def _draft(target: Path) -> Iterator[Path]:
     """Make the draft of `target`, locked; gone when the block ends. One that a killed backup left is made anew."""
-    draft = target.with_name(f".{target.name}.agentos-draft")  # what it overwrites is never anybody's: nobody else names a file so
+    draft = target.with_name(f".{target.name}.agentos-draft")  # nobody else names a file so: what it overwrites is a draft
     fd = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         if not stat.S_ISREG((made := os.fstat(fd)).st_mode) or made.st_nlink != 1:

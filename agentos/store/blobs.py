@@ -63,6 +63,8 @@ def unpack_body(name: bytes, codec: str, size: int, body: bytes) -> bytes:
         raise KernelPanic(f"an object is damaged: `{name!r}` is no name, or it holds no bytes")
     if codec not in ("raw", "zlib"):
         raise KernelPanic(f"object {name.hex()} has the unknown codec `{codec}`")
+    if codec == "zlib" and size not in _COMPRESS_BYTES:  # a size is of whoever wrote the file, and would be memory
+        raise KernelPanic(f"object {name.hex()} is damaged: {size} bytes are never compressed")
     try:
         data = body if codec == "raw" else _inflate(body, size)
     except zlib.error as error:

@@ -77,3 +77,23 @@ async def test_replay_over_the_control_socket_is_the_kernels_own(place: Place) -
             assert (report.ok, report.calls, report.exit_equal) == (True, 1, True)
             with pytest.raises(agentos.Invalid, match="there is no process 7"):
                 await remote.replay(7)
+
+
+def test_what_goes_on_after_a_row_and_waits_for_a_person_is_waited_for(place: Place) -> None:
+    place.call("run", "careful.yaml", "--yes", "--approve", "look-first")
+    [write] = [entry["seq"] for entry in place.data("audit", "--pid", 1)]
+    shown = place.call("replay", 1, "--live-after", write - 2, status=4).stderr
+    assert "go on with: agentos wait 2 --workspace work" in shown, "the same command would start another one"
+
+
+def test_nothing_is_started_that_cannot_go_on_here(place: Place) -> None:
+    place.call("run", "steps.yaml", "--program", "steps.py", "--yes")
+    [last] = [entry["seq"] for entry in place.data("audit", "--pid", 1)][-1:]
+    error = place.json("replay", 1, "--live-after", last, status=1)
+    assert "--program FILE.py" in error["hint"]
+    assert place.data("ps") == []
+
+
+def test_a_row_before_the_life_of_a_process_is_not_taken_for_erased(place: Place) -> None:
+    place.call("run", "job.yaml", "--yes")
+    assert place.data("replay", 1, "--upto", 1, status=1)["message"] == "process 1 did not exist yet at journal row 1"

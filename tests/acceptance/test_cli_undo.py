@@ -61,3 +61,22 @@ def test_what_was_tried_is_merged_or_dropped(tmp_path: Path) -> None:
     place.call("drop", second)
     assert place.data("merge", second)["created"] == []
     assert sorted(path.name for path in (tmp_path / "work").glob("*.txt")) == ["first.txt", "in.txt", "secret.txt"]
+
+
+def test_a_speculative_fork_is_made_tried_and_merged_from_the_command_line(tmp_path: Path) -> None:
+    place, out = worked(tmp_path), tmp_path / "work" / "out.txt"
+    out.write_text("mine\n")
+    first = place.data("audit", "--pid", 1)[0]["seq"]
+    tried = place.data("fork", 1, "--seq", first, "--speculative")["pid"]
+    place.call("wait", tried)
+    assert out.read_text() == "mine\n"
+    assert place.data("merge", tried)["restored"] == ["/out.txt"]
+    assert out.read_text() == "done"
+
+
+def test_an_undo_says_what_it_needs(tmp_path: Path) -> None:
+    place = worked(tmp_path)
+    assert "undo PID" in place.data("undo", status=2)["hint"]
+    assert place.data("undo", 1, status=2)["message"] == "nobody is here to say whether to change 1 path"
+    for verb in ("merge", "drop"):
+        assert place.data(verb, 9, status=2)["message"] == "there is no process 9"

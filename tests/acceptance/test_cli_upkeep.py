@@ -86,3 +86,39 @@ def test_what_is_not_in_order_is_told_and_mended_where_that_is_safe(tmp_path: Pa
     assert [(finding["what"], finding["remedy"]) for finding in bad] == [("schema", "`agentos doctor --repair` mends it")]
     assert any(finding["what"] == "mended" for finding in place.data("doctor", "--repair"))
     assert not any(finding["state"] == "bad" for finding in place.data("doctor"))
+
+
+def test_no_copy_of_the_store_is_put_where_agents_read_it(tmp_path: Path) -> None:
+    place = with_a_past(tmp_path)
+    for words in (("backup", "work/copy.db"), ("audit", "--export", "work/journal.jsonl")):
+        assert "agents could read all of it" in place.data(*words, status=2)["message"]
+    assert not {"copy.db", "journal.jsonl"} & {path.name for path in place.work.iterdir()}
+
+
+def test_a_copy_that_cannot_be_made_is_no_fault_of_the_disk(tmp_path: Path) -> None:
+    place = with_a_past(tmp_path)
+    for words in (("backup", "none/copy.db"), ("audit", "--export", "none/journal.jsonl")):
+        error = place.data(*words, status=2)
+        assert "cannot be made: no such file or directory" in error["message"]
+        assert "folder that exists" in error["hint"]
+
+
+def test_a_rule_for_a_tree_that_never_was_is_refused(tmp_path: Path) -> None:
+    place = with_a_past(tmp_path)
+    assert place.data("retention", "add", "erase", "--keep", "1d", "--tree", 9, status=2)["message"] == "there is no process 9"
+    assert place.data("retention", "ls") == []
+
+
+def test_what_cannot_be_exported_is_said(tmp_path: Path) -> None:
+    place = with_a_past(tmp_path)
+    assert "exclude each other" in place.data("audit", "--verify", "--export", "journal.jsonl", status=2)["message"]
+    assert place.data("audit", "--export", "journal.jsonl", "--pid", 9, status=2)["message"] == "there is no process 9"
+    assert not (tmp_path / "journal.jsonl").exists()
+
+
+def test_what_was_erased_is_neither_undone_nor_forked(tmp_path: Path) -> None:
+    place = with_a_past(tmp_path)
+    place.call("erase", "--tree", 1, "--yes")
+    assert [each["op"] for each in place.data("undo", 1, "--yes")["not_covered"]] == ["fs.write"]
+    assert "not covered  fs.write of what was erased" in place.call("undo", 1, "--dry-run").stdout
+    assert place.data("fork", 1, status=1)["message"] == "what process 1 did was erased"

@@ -1,4 +1,4 @@
-"""An opening of an old store that is killed at its n-th statement, for every n or one in STEP. Run by `test_migration_crash` in a process of its own.
+"""An opening of an old store that is killed at its n-th statement, for every n or one in STEP. Run by `test_migration_crash`.
 
 For each n the old store is unpacked to FOLDER/n, a child opens it for writing and dies by SIGKILL just before its n-th statement, or just
 after it where n is negative. Prints one n a line and ends with the first that the child outlived.

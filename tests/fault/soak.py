@@ -136,7 +136,7 @@ def _lived(kernels: Zygote, arguments: list[Any], life_s: float | None) -> Any:
 def _stopped(kernels: Zygote, others: Zygote, arguments: list[Any], life_s: float) -> Any:
     """Stop a kernel past its lease while another one takes over; once it goes on it must find out, and do nothing."""
     told: list[str] = []
-    begins_s, stopped_s = LEASE_TTL_S + life_s, LEASE_TTL_S * 4
+    begins_s, stopped_s = LEASE_TTL_S + life_s, LEASE_TTL_S * 2
 
     def owner() -> None:
         try:
@@ -148,7 +148,7 @@ def _stopped(kernels: Zygote, others: Zygote, arguments: list[Any], life_s: floa
     thread.start()
     time.sleep(begins_s)
     try:
-        found = kernels.run(LIVE, *arguments, kill_after_s=stopped_s * 2)
+        found = kernels.run(LIVE, *arguments, kill_after_s=stopped_s + 4 * life_s)
     except Died as error:
         if LOST not in str(error):
             raise

@@ -85,6 +85,19 @@ async def test_a_program_that_only_waits_is_never_set_aside(kernels: Zygote, tmp
         }
 
 
+async def test_kernels_that_are_killed_each_time_they_resume_a_suspect_put_off_the_one_that_was_hit(
+    kernels: Zygote, tmp_path: Path
+) -> None:
+    for point in ("append.done:60", "resumed:1", "resumed:1", *["resumed.alone:1"] * (2 * POISON_RESUMES_MAX)):
+        assert kernels.run(f"{CASES}:live", str(tmp_path), "never", False, crash_at=point) is None
+    async with opened(tmp_path) as kernel:
+        await kernel.run_until_idle(30)
+        suspected = Counter(row.pid for row in rows(kernel, notes=True) if row.op == "note.resumed")
+        assert len(suspected) > 2 * POISON_RESUMES_MAX
+        assert [row.pid for row in rows(kernel, notes=True) if row.op == "note.poisoned"] == []
+        assert {info.state for info in await kernel.ps()} == {"waiting"}
+
+
 async def test_kernels_that_are_killed_at_random_set_nobody_aside(kernels: Zygote, tmp_path: Path) -> None:
     chance = random.Random(7)
     for _ in range(40):

@@ -19,7 +19,7 @@ from tests.fault.crash_zygote import Zygote, zygote
 STORIES = "tests.fault.undo_stories"
 SOAK = bool(os.environ.get("AGENTOS_SOAK"))
 POINTS = ("*",) if SOAK else ("commit.after", "fs.*", "undo.*", "merge.*")
-STEP = 1 if SOAK else 3
+STEP = 1 if SOAK else 5
 
 
 @pytest.fixture(scope="module")

@@ -1,22 +1,23 @@
 """What history should come to: keepers that obey commands, the files they change, and points to go back to. Plain dictionaries.
 
-A keeper is what it was told, up to where it has obeyed. Files are one dictionary, and a list of who changed what from what to what; an undo
-is read off that list.
+A keeper is what it was told, up to where it has obeyed. Files are one dictionary, and a list of who changed what from what to
+what; an undo is read off that list.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
-__all__ = ["Change", "Keeper", "Oracle", "Overlay", "Point", "STEP_S", "Then"]
+__all__ = ["STEP_S", "Change", "Keeper", "Oracle", "Overlay", "Point", "Then"]
 
 STEP_S = 1000.0  # of time that passes at once, and of every sleep
 
 
 @dataclass
 class Overlay:
-    """What a speculative keeper sees changed: path -> content, None for gone; `below` is what was there when it first changed it."""
+    """What a speculative keeper sees changed: path -> content, None for gone; `below` is what was there when it began."""
 
     over: dict[str, str | None] = field(default_factory=dict)
     below: dict[str, str | None] = field(default_factory=dict)
@@ -27,9 +28,9 @@ class Overlay:
 
 @dataclass
 class Keeper:
-    """A process that obeys. `waits` is what it waits for besides commands: an answer, or time; `under_way` what the command said.
+    """A process that obeys. `waits` is what it waits for besides commands: an answer, or time.
 
-    `last` is what it was when it ended.
+    `under_way` is what the command said that it waits in, `due` when a sleep is over, `last` what it was when it ended.
     """
 
     pid: int
@@ -186,7 +187,7 @@ class Oracle:
         own = [change for change in self.changes[since:] if change.pid == pid]
         for path in {change.path for change in own}:
             chain = [change for change in own if change.path == path]
-            is_whole = all(one.after == two.before for one, two in zip(chain, chain[1:], strict=False))
+            is_whole = all(one.after == two.before for one, two in pairwise(chain))
             now = self.files.get(path)
             if now == chain[0].before:
                 continue
@@ -209,7 +210,16 @@ class Oracle:
         """What a keeper is now."""
         overlay = keeper.overlay.copy() if keeper.overlay is not None else None
         obeyed = len(keeper.told) - len(keeper.commands)
-        return Then(obeyed, list(keeper.commands), list(keeper.log), keeper.waits, keeper.under_way, keeper.due, keeper.is_revoked, overlay)
+        return Then(
+            obeyed,
+            list(keeper.commands),
+            list(keeper.log),
+            keeper.waits,
+            keeper.under_way,
+            keeper.due,
+            keeper.is_revoked,
+            overlay,
+        )
 
     def point(self, keeper: Keeper) -> Point:
         return Point(keeper.pid, self.then(keeper), len(self.changes))

@@ -368,7 +368,9 @@ class OverlayFiles:
 def _said_of(permit: Permit, sight: _Sight) -> int:
     """Return what label statements say of a place: it stays with what is moved away from there."""
     labels = permit.process.stack.labels
-    return int(labels.resource(Resource("path", sight.path, sight.path)) | labels.resource(Resource("path", sight.name, sight.name)))
+    return int(
+        labels.resource(Resource("path", sight.path, sight.path)) | labels.resource(Resource("path", sight.name, sight.name))
+    )
 
 
 def _local(op: Op) -> Op:

@@ -117,6 +117,8 @@ async def retention_add(
         )
     scope, value = next(iter(given.items()), ("all", None))
     async with shell.changing() as kernel:
+        if tree is not None and (of := kernel.process(tree).info.tree) != tree:
+            raise Invalid("argument", f"process {tree} belongs to tree {of}", hint=f"say --tree {of}", field="tree")
         rule = await kernel.retain(scope, value, keep_s=_seconds(keep), action=action)
     about = f"{rule.scope} {rule.value}".rstrip()
     said = f"rule {rule.id}: {rule.action} {about}, {words.span(rule.keep_s)} after its end"

@@ -214,3 +214,19 @@ async def test_a_copy_of_the_store_is_not_made_where_agents_read(tmp_path: Path,
             assert await refused(getattr(kernel, what)(path)) == "invalid.argument"
         await getattr(kernel, what)(tmp_path / "b")
         assert list(work.iterdir()) == list(other.iterdir()) == []
+
+
+# --- what a person is told -------------------------------------------------------------------------------------------------------
+
+
+async def test_no_name_hides_what_was_done_from_a_comparison_or_a_report(tmp_path: Path) -> None:
+    async with opened(workspace=tmp_path) as kernel:
+        process = await host(kernel, "obj.*", "fs.* /**")
+        checkpoint = await process.checkpoint()
+        for namespace, name in (("a\nproc/1", "x"), ("b", "y/z"), ("c", "é*")):
+            await process.call("obj.put", name=name, namespace=namespace, value=1)
+        await process.call("fs.write", path="/line\u2028break\n", text="x")
+        await process.call("fs.move", path="/line\u2028break\n", to="/to\n")
+        found = {item["key"] for item in (await kernel.diff(checkpoint)).items if item["what"] in ("file", "object")}
+        assert found == {"a\nproc/1/x", "b/y/z", "c/é*", "/line\u2028break\n", "/to\n"}
+        assert (await kernel.restore(checkpoint)).shared == ("a\nproc/1/x", "b/y/z", "c/é*")

@@ -65,6 +65,15 @@ async def test_a_tree_has_a_bounded_number_of_checkpoints(monkeypatch: pytest.Mo
         assert len(live(kernel, CheckpointRecord)) == 2 < CHECKPOINTS_PER_TREE_MAX
 
 
+async def test_a_process_that_fills_its_tree_leaves_the_host_its_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentos.kernel.checkpoint.CHECKPOINTS_PER_TREE_MAX", 1)
+    async with opened() as kernel:
+        process = await host(kernel)
+        await process.call("ckpt.save")
+        assert await refused(process.call("ckpt.save")) == "unavailable.overloaded"
+        assert await process.checkpoint()
+
+
 async def test_a_checkpoint_with_ten_thousand_objects_costs_its_row_alone() -> None:
     """INVARIANT cost-is-local: a checkpoint writes one record, whatever there is."""
     async with opened() as kernel:

@@ -103,6 +103,9 @@ async def test_only_the_table_is_served(place: Place, name: str) -> None:
         ("process.call", {"op": "fs.read", "args": {"key": "mine"}}),
         ("process.signal", {"what": 9}),
         ("answer", {"ask_id": 1, "verdict": "approve"}),
+        ("backup", {"path": 7}),
+        ("export", {"path": None}),
+        ("backup", {"path": {"$": "bytes", "v": "eA=="}}),
     ],
 )
 async def test_arguments_are_checked_before_the_kernel_sees_them(place: Place, method: str, args: dict[str, Any]) -> None:

@@ -81,8 +81,8 @@ async def test_an_undo_after_a_restore_takes_back_what_both_lives_did(work: Path
         assert (await kernel.undo(pid=process.pid)).pid is None, "it is done already"
 
 
-async def test_an_undo_of_what_was_erased_says_that_it_cannot(work: Path, place: str) -> None:
-    async with opened(place, workspace=work) as kernel:
+async def test_an_undo_of_what_was_erased_says_that_it_cannot(work: Path, tmp_path: Path) -> None:
+    async with opened(tmp_path / "s.db", workspace=work) as kernel:
         (work / "f").write_text("zero")
         process = await started(kernel, writer, FILES)
         await told(kernel, process, "one", "end")
@@ -96,8 +96,8 @@ async def test_an_undo_of_what_was_erased_says_that_it_cannot(work: Path, place:
         await in_order(kernel)
 
 
-async def test_an_undo_is_undone_after_what_it_undid_was_erased(work: Path, place: str) -> None:
-    async with opened(place, workspace=work) as kernel:
+async def test_an_undo_is_undone_after_what_it_undid_was_erased(work: Path, tmp_path: Path) -> None:
+    async with opened(tmp_path / "s.db", workspace=work) as kernel:
         process = await started(kernel, writer, FILES)
         await told(kernel, process, "one", "end")
         undone = await kernel.undo(pid=process.pid)
@@ -124,8 +124,8 @@ async def test_an_archived_process_is_undone_forked_and_replayed(work: Path, pla
         await in_order(kernel)
 
 
-async def test_a_fork_of_what_was_erased_is_refused_or_starts_empty(work: Path, place: str) -> None:
-    async with opened(place, workspace=work) as kernel:
+async def test_a_fork_of_what_was_erased_is_refused_or_starts_empty(work: Path, tmp_path: Path) -> None:
+    async with opened(tmp_path / "s.db", workspace=work) as kernel:
         process = await started(kernel, writer, FILES)
         await told(kernel, process, "one", "end")
         await kernel.erase(tree=process.pid)
@@ -133,8 +133,8 @@ async def test_a_fork_of_what_was_erased_is_refused_or_starts_empty(work: Path, 
         await in_order(kernel)
 
 
-async def test_a_replay_of_a_fork_whose_origin_was_erased_says_so(work: Path, place: str) -> None:
-    async with opened(place, workspace=work) as kernel:
+async def test_a_replay_of_a_fork_whose_origin_was_erased_says_so(work: Path, tmp_path: Path) -> None:
+    async with opened(tmp_path / "s.db", workspace=work) as kernel:
         process = await started(kernel, writer, FILES)
         await told(kernel, process, "one")
         fork = await kernel.fork(pid=process.pid)
@@ -144,6 +144,46 @@ async def test_a_replay_of_a_fork_whose_origin_was_erased_says_so(work: Path, pl
         await kernel.erase(tree=process.pid)
         with pytest.raises(agentos.Invalid, match="which was erased"):
             await kernel.replay(fork.pid)
+
+
+async def test_an_erased_origin_leaves_its_living_branches_what_they_hold(work: Path, place: str) -> None:
+    """INVARIANT only-the-past-goes: a branch that has saved since needs its origin no more, and its copies are its own."""
+
+    async def saver(sys: Any) -> Any:
+        while (word := (await sys.msg.recv()).value) != "end":
+            if word == "save":
+                await sys.save()
+            else:
+                await sys.obj.append("log", word)
+        return await sys.obj.get("log")
+
+    async with opened(place, workspace=work) as kernel:
+        process = await started(kernel, saver)
+        await told(kernel, process, "one")
+        checkpoint = await process.checkpoint()
+        copy = kernel.process((await kernel.restore(checkpoint, mode="new")).pids[process.pid])
+        fork = await kernel.fork(pid=process.pid)
+        await kernel.drop_checkpoint(checkpoint)
+        for each in (fork, copy):
+            await told(kernel, each, "save")
+        await told(kernel, process, "end")
+        assert (await kernel.erase(tree=process.pid)).rows > 0
+        for each in (fork, copy):
+            await told(kernel, each, "end")
+            assert (await each.wait(5)).value == ["one", "two"]
+        await in_order(kernel)
+
+
+async def test_a_replay_of_an_end_that_was_erased_says_so(work: Path, tmp_path: Path) -> None:
+    async with opened(tmp_path / "s.db", workspace=work) as kernel:
+        process = await started(kernel, writer, FILES)
+        await told(kernel, process, "one", "end")
+        fork = await kernel.fork(pid=process.pid)
+        assert (await fork.wait(5)).value == ["one"], "all that it had left to do was to end"
+        await kernel.erase(tree=fork.pid)
+        with pytest.raises(agentos.Invalid, match="ended was erased"):
+            await kernel.replay(fork.pid)
+        assert (await kernel.replay(process.pid)).ok
 
 
 async def test_a_checkpoint_keeps_what_it_names_through_a_collection(work: Path, place: str) -> None:
@@ -184,9 +224,9 @@ async def test_a_view_that_was_merged_or_dropped_since_is_restored_and_merges_on
         await in_order(kernel)
 
 
-async def test_a_tree_is_needed_until_what_it_tried_is_merged_or_dropped(work: Path, place: str) -> None:
+async def test_a_tree_is_needed_until_what_it_tried_is_merged_or_dropped(work: Path, tmp_path: Path) -> None:
     """INVARIANT only-the-past-goes: what waits for a merge is no past."""
-    async with opened(place, workspace=work) as kernel:
+    async with opened(tmp_path / "s.db", workspace=work) as kernel:
         process = await started(kernel, writer, FILES)
         tried = await kernel.fork(pid=process.pid, speculative=True)
         await told(kernel, tried, "one", "end")
@@ -197,9 +237,9 @@ async def test_a_tree_is_needed_until_what_it_tried_is_merged_or_dropped(work: P
         await in_order(kernel)
 
 
-async def test_a_tree_is_needed_by_a_checkpoint_of_what_went_on_from_it(work: Path, place: str) -> None:
+async def test_a_tree_is_needed_by_a_checkpoint_of_what_went_on_from_it(work: Path, tmp_path: Path) -> None:
     """INVARIANT only-the-past-goes: what can be restored is no past."""
-    async with opened(place, workspace=work) as kernel:
+    async with opened(tmp_path / "s.db", workspace=work) as kernel:
         process = await started(kernel, writer, FILES)
         await told(kernel, process, "one")
         fork = await kernel.fork(pid=process.pid)
@@ -229,8 +269,8 @@ async def test_a_tree_is_needed_by_a_fork_of_it_that_was_restored(work: Path, pl
         assert (await kernel.process(fork.pid).wait(5)).value == ["one", "two"]
 
 
-async def test_a_fork_that_goes_on_from_what_was_erased_is_not_forked_again(work: Path, place: str) -> None:
-    async with opened(place, workspace=work) as kernel:
+async def test_a_fork_that_goes_on_from_what_was_erased_is_not_forked_again(work: Path, tmp_path: Path) -> None:
+    async with opened(tmp_path / "s.db", workspace=work) as kernel:
         process = await started(kernel, writer, FILES)
         await told(kernel, process, "one")
         fork = await kernel.fork(pid=process.pid)
@@ -298,13 +338,27 @@ async def test_a_scheduled_run_is_restored_and_replayed_after_its_schedule_ended
         assert first.info.state == "waiting"
 
 
+async def test_processes_are_listed_in_order_of_birth_whoever_was_restored() -> None:
+    async with opened() as kernel:
+        old, young = await host(kernel), await host(kernel)
+        checkpoint = await old.checkpoint()
+        await old.exit()
+        await kernel.restore(checkpoint)
+        assert [info.pid for info in await kernel.ps()] == [old.pid, young.pid]
+
+
 async def test_killing_a_thousand_processes_leaves_nothing_and_a_restore_brings_all_back(tmp_path: Path) -> None:
     async with opened(tmp_path / "s.db") as kernel:
         root = await host(kernel, "obj.put **")
         middle = [await kernel.spawn(agentos.Image.host(), parent=root.pid, grant=["obj.put **"]) for _ in range(20)]
-        for each in middle:
+
+        async def with_children(parent: agentos.Process) -> None:
             for _ in range(49):
-                await kernel.spawn(agentos.Image.host(), parent=each.pid, grant=["obj.put **"])
+                await kernel.spawn(agentos.Image.host(), parent=parent.pid, grant=["obj.put **"])
+
+        async with anyio.create_task_group() as group:
+            for each in middle:
+                group.start_soon(with_children, each)
         checkpoint = await root.checkpoint()
         await root.signal("kill")
         assert await kernel.ps() == []
@@ -335,3 +389,32 @@ async def test_a_backup_taken_while_the_store_is_archived_is_whole(tmp_path: Pat
         async with opened(tmp_path / f"b{number}.db") as kernel:
             assert kernel.core.journal.head >= head
             await in_order(kernel)
+
+
+async def test_a_process_is_restored_to_before_and_after_it_became_another_and_replays(work: Path) -> None:
+    async def first(sys: Any) -> Any:
+        word = (await sys.msg.recv()).value
+        await sys.fs.write("/f", text=word)
+        await sys.proc.exec("writer:1")
+
+    async with opened(work.parent / "s.db", workspace=work) as kernel:
+        kernel.programs._given["writer"] = agentos.program("writer")(writer)
+        await kernel.register(agentos.Image.program("writer", capabilities=[FILES, "proc.exec"]))
+        process = await started(kernel, first, FILES, "proc.exec")
+        before = await process.checkpoint()
+        await told(kernel, process, "zero", "one")
+        after = await process.checkpoint()
+        await told(kernel, process, "two")
+        await kernel.restore(before)
+        await settled(kernel)
+        assert (process.info.image, (work / "f").read_text()) == ("writer:1", "two"), "it was told all of it again"
+        await kernel.restore(after)
+        await settled(kernel)
+        await told(kernel, process, "end")
+        assert (await process.wait(5)).value == ["one", "two"]
+        assert (await kernel.replay(process.pid)).ok
+        copy = kernel.process((await kernel.restore(after, mode="new")).pids[process.pid])
+        await told(kernel, copy, "three", "end")
+        assert (await copy.wait(5)).value == ["one", "three"]
+        assert (await kernel.replay(copy.pid)).ok
+        await in_order(kernel)

@@ -77,6 +77,65 @@ async def test_a_tree_that_a_checkpoint_holds_is_needed(tmp_path: Path) -> None:
         assert (await kernel.erase(tree=process.pid)).rows > 0
 
 
+async def saver(sys: Any) -> None:
+    """Go on from message to message; `save` makes a save point."""
+    while (said := (await sys.msg.recv()).value) != "end":
+        await (sys.save(said) if said == "save" else sys.obj.put(said, name="thing"))
+
+
+async def told(kernel: agentos.Kernel, process: agentos.Process, *words: str) -> agentos.Process:
+    for word in words:
+        await process.send(word)
+        await settled(kernel)
+    return process
+
+
+async def test_what_a_fork_inherited_is_needed_though_it_was_saved_over_since(tmp_path: Path) -> None:
+    async with opened(tmp_path / "s.db") as kernel:
+        first = await told(kernel, await started(kernel, saver, "obj.*"), CANARY)
+        second = await kernel.fork(pid=first.pid)
+        third = await told(kernel, await kernel.fork(pid=second.pid))
+        await told(kernel, second, "save", "end")
+        await told(kernel, first, "end")
+        assert await refused(kernel.erase(tree=first.pid)) == "invalid.state"
+        await told(kernel, third, "end")
+        assert (await kernel.erase(tree=first.pid)).rows > 0
+
+
+async def test_a_checkpoint_keeps_what_its_process_was_forked_from(tmp_path: Path) -> None:
+    async with opened(tmp_path / "s.db") as kernel:
+        first = await told(kernel, await started(kernel, saver, "obj.*"), CANARY)
+        second = await told(kernel, await kernel.fork(pid=first.pid), "mine")
+        held = await second.checkpoint()
+        await told(kernel, second, "save", "end")
+        await told(kernel, first, "end")
+        assert await refused(kernel.erase(tree=first.pid)) == "invalid.state"
+        await kernel.restore(held)
+        assert (await second.wait(5)).state == "exited", "it reads again what it was sent since"
+
+
+async def test_nothing_goes_on_from_what_was_erased(tmp_path: Path) -> None:
+    async with opened(tmp_path / "s.db") as kernel:
+        first = await told(kernel, await started(kernel, saver, "obj.*"), CANARY)
+        second = await told(kernel, await kernel.fork(pid=first.pid), "end")
+        await told(kernel, first, "end")
+        await kernel.erase(tree=first.pid)
+        for wish in (kernel.fork(pid=first.pid), kernel.fork(pid=second.pid), kernel.replay(second.pid)):
+            with pytest.raises(agentos.Invalid, match="erased"):
+                await wish
+
+
+async def test_a_fork_of_what_was_erased_in_part_fails_and_its_kernel_goes_on(tmp_path: Path) -> None:
+    async with opened(tmp_path / "s.db") as kernel:
+        first = await told(kernel, await started(kernel, saver, "obj.*"), CANARY, "end")
+        await kernel.erase(namespace=f"proc/{first.pid}")
+        exit_ = await (await kernel.fork(pid=first.pid)).wait(5)
+        assert exit_.error is not None
+        assert (exit_.state, exit_.error.code) == ("failed", "invalid.state")
+        assert "erased" in exit_.error.message
+        assert (await kernel.verify_audit()).ok
+
+
 @pytest.mark.parametrize("said", [{}, {"tree": 99}, {"pid": 99}, {"label": "public"}, {"label": "nonsense"}])
 async def test_an_erasure_says_what_it_means(said: dict[str, Any]) -> None:
     async with opened() as kernel:

@@ -173,7 +173,11 @@ CHANGES: dict[str, Callable[[list[bytes]], list[bytes]]] = {
     "a row says more": lambda lines: [*lines[:9], other(lines[9], approved_by="pat"), *lines[10:]],
     "the start says more": lambda lines: [other(lines[0], approved_by="pat"), *lines[1:]],
     "the end says more": lambda lines: [*lines[:-1], other(lines[-1], approved_by="pat")],
-    "a line is nested without end": lambda lines: [*lines[:9], b'{"op":' + b"[" * 100_000 + b"]" * 100_000 + b"}\n", *lines[10:]],
+    "a line is nested without end": lambda lines: [
+        *lines[:9],
+        b'{"op":' + b"[" * 100_000 + b"]" * 100_000 + b"}\n",
+        *lines[10:],
+    ],
     "something follows": lambda lines: [*lines, lines[9]],
     "another start": lambda lines: [other(lines[0], previous="00" * 32), *lines[1:]],
     "another layout": lambda lines: [other(lines[0], salted_from=9), *lines[1:]],

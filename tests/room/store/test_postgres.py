@@ -47,6 +47,7 @@ def raw(address: str) -> psycopg.Connection:
 SECRETS = [
     "postgresql://ann:hunter2@host:5432/db", "postgres://ann:hunter2@host/db?sslmode=require", "postgresql://host/db?password=hunter2",
     "postgresql://ann@host/db?passwor%64=hunter2&application_name=x", "postgresql://host/db?sslpassword=hunter2",
+    "postgresql://host/db?scram_client_key=hunter2", "postgresql://host/db?oauth_client_secret=hunter2",
 ]  # fmt: skip
 
 
@@ -60,7 +61,8 @@ def test_an_address_never_shows_its_password(address: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["postgresql://ann:hun#ter2@host/db", "postgresql://ann:hunt/er2@host/db", "postgresql://ann:hunt?er2@host/db", "postgresql://a:b:hunter2@h@/x"]
+    "address", ["postgresql://ann:hun#ter2@host/db", "postgresql://ann:hunt/er2@host/db", "postgresql://ann:hunt?er2@host/db", "postgresql://a:b:hunter2@h@/x",
+     "postgresql:ann:hunter2@host/db", "host=h password=hunter2 dbname=db", "password = hunter2"]
 )  # fmt: skip
 def test_an_address_that_cannot_be_read_is_not_repeated(address: str) -> None:
     with pytest.raises(Invalid) as caught:

@@ -146,7 +146,9 @@ def test_a_damaged_page_is_seen_and_never_guessed_at(tmp_path: Path, statement: 
                 reader.rows(0, 10_000)
 
 
-@pytest.mark.parametrize("data", [b"\x91" * 5_000, b"\x00" * (64 << 20), b"\xdd\xff\xff\xff\xff", b""], ids=["deep", "bomb", "long", "none"])
+@pytest.mark.parametrize(
+    "data", [b"\x91" * 5_000, b"\x00" * (64 << 20), b"\xdd\xff\xff\xff\xff", b""], ids=["deep", "bomb", "long", "none"]
+)
 def test_a_page_that_is_no_list_of_rows_is_damaged(data: bytes) -> None:
     from agentos.store.segment import unpack_page
 

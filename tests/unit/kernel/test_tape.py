@@ -21,7 +21,10 @@ class Rows:
 
 
 def call(seq: int, number: str, op: str = "obj.put", **fields: object) -> Row:
-    known = {"pid": 1, "number": number, "kind": "call", "op": op, "digest": b"d", "outcome": "done", "seq": seq}
+    known = {
+        "pid": 1, "number": number, "kind": "call", "op": op, "digest": b"d", "args": encode({}), "outcome": "done",
+        "result": encode(None), "seq": seq,
+    }  # fmt: skip
     return Row(**{**known, **fields})  # type: ignore[arg-type]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -80,3 +81,10 @@ def test_only_named_code_is_imported(tmp_path: Path) -> None:
         load_programs([tmp_path / "beside.py"])
     with pytest.raises(Invalid, match="not a Python file"):
         load_programs([tmp_path / "missing.py"])
+
+
+def test_what_commands_remember_at_the_same_time_is_all_remembered(tmp_path: Path) -> None:
+    store = tmp_path / "store.db"
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda pid: remembered.remember_run(store, pid, tmp_path), range(1, 65)))
+    assert {remembered.workspace_of(store, pid) for pid in range(1, 65)} == {tmp_path.resolve()}

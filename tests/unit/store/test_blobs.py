@@ -40,6 +40,12 @@ def test_a_reference_leads_to_its_name() -> None:
     assert [blobs.is_large(bytes(size)) for size in (INLINE_BYTES_MAX, INLINE_BYTES_MAX + 1)] == [False, True]
 
 
+def test_no_object_can_fill_the_memory() -> None:
+    data = bytes(1 << 20)
+    with pytest.raises(KernelPanic, match="never compressed"):
+        blobs.unpack_body(blobs.name_of(data), "zlib", len(data), zlib.compress(data))
+
+
 @pytest.mark.parametrize(
     ("codec", "size", "body"),
     [
