@@ -10,7 +10,7 @@ import re
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio.to_thread
 
@@ -33,12 +33,9 @@ from agentos.abi.records import (
 from agentos.abi.values import CapInfo, Checkpoint, Event, Exit, ProcessInfo, ReplayReport, Schedule
 from agentos.errors import Invalid, Unavailable
 from agentos.kernel.ask import Answer, Ask, AskTable, Standing, as_ask
-from agentos.kernel.checkpoint import as_checkpoint
 from agentos.kernel.event import event_of
 from agentos.kernel.holding import with_lineage
 from agentos.kernel.info import exit_from, from_record
-from agentos.kernel.retention import Retention, as_retention
-from agentos.kernel.schedule import as_schedule
 from agentos.kernel.standing import as_standing, grant_of
 from agentos.runtime.asklink import Keys, link_of, url_of
 from agentos.runtime.audit import entries
@@ -46,9 +43,11 @@ from agentos.runtime.clock import SystemClock
 from agentos.runtime.forward import no_kernel, refusing
 from agentos.runtime.outcome import Entry
 from agentos.store import AuditReport, Store, open_store
-from agentos.store.backup import BackupReport, backup
-from agentos.store.export import export
-from agentos.store.inspect import Finding, inspect
+
+if TYPE_CHECKING:
+    from agentos.kernel.retention import Retention
+    from agentos.store.backup import BackupReport
+    from agentos.store.inspect import Finding
 
 __all__ = ["StoreView", "StoredProcess"]
 
@@ -255,6 +254,8 @@ class StoreView:
 
     async def schedules(self, *, all: bool = False) -> list[Schedule]:  # noqa: A002 - as `Kernel.schedules`
         """Return the schedules that live, oldest first; with `all`, those that are done or cancelled too."""
+        from agentos.kernel.schedule import as_schedule  # noqa: PLC0415 - `agentos ps` does without
+
         store = self._store
         found = store.current(ScheduleRecord, live=None if all else True)
         images = {digest: store.get(ImageRecord, digest) for digest in {record.image for record in found}}
@@ -263,6 +264,8 @@ class StoreView:
 
     async def checkpoints(self, pid: int | None = None) -> list[Checkpoint]:
         """Return the checkpoints of a process, or all, oldest first."""
+        from agentos.kernel.checkpoint import as_checkpoint  # noqa: PLC0415 - `agentos ps` does without
+
         found = [as_checkpoint(r) for r in self._store.current(CheckpointRecord, live=True) if pid is None or r.pid == pid]
         return sorted(found, key=lambda checkpoint: checkpoint.seq)
 
@@ -272,6 +275,8 @@ class StoreView:
 
     async def retention(self) -> list[Retention]:
         """Return the retention rules, oldest first."""
+        from agentos.kernel.retention import as_retention  # noqa: PLC0415 - `agentos ps` does without
+
         return [as_retention(record) for record in self._store.current(RetentionRecord, live=True)]
 
     async def inspect(self, *, repair: bool = False) -> list[Finding]:
@@ -280,16 +285,22 @@ class StoreView:
         Raises:
             Invalid: `repair`: a kernel does that.
         """
+        from agentos.store.inspect import inspect  # noqa: PLC0415 - `agentos ps` does without
+
         if repair:
             raise no_kernel("inspect(repair=True)")
         return await anyio.to_thread.run_sync(inspect, self._store)
 
     async def backup(self, path: str | Path) -> BackupReport:
         """Copy the store into a new file, as `Kernel.backup`."""
+        from agentos.store.backup import backup  # noqa: PLC0415 - `agentos ps` does without
+
         return await anyio.to_thread.run_sync(lambda: backup(self._store, Path(path).expanduser().absolute()))
 
     async def export(self, path: str | Path, *, since: int = 0, pid: int | None = None) -> int:
         """Write the journal into a new file, as `Kernel.export`."""
+        from agentos.store.export import export  # noqa: PLC0415 - `agentos ps` does without
+
         return await anyio.to_thread.run_sync(partial(export, self._store, Path(path), since=since, pid=pid))
 
     async def replay(self, pid: int, *, upto: int | None = None) -> ReplayReport:
