@@ -469,7 +469,7 @@ def _one(items: list[Any], pick: int) -> Any:
 @pytest.mark.timeout(1200)
 def test_history_does_what_the_oracle_says_over_any_crash() -> None:
     long = os.environ.get("AGENTOS_SOAK")
-    examples, steps = (200, 40) if long else (8, 20)
+    examples, steps = (200, 40) if long else (16, 20)
     with start_blocking_portal() as portal:
         HistoryMachine.portal = portal
         run_state_machine_as_test(HistoryMachine, settings=settings(max_examples=examples, stateful_step_count=steps))
