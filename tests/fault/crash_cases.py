@@ -22,7 +22,14 @@ def opened(folder: Path, **options: Any) -> Open:
     """Open the story's store with its ledger."""
     (folder / "w").mkdir(parents=True, exist_ok=True)
     devices = {"ledger": Ledger(folder / "ledger").device}
-    usual = {"workspace": folder / "w", "devices": devices, "control": False, "durability": "fast", "grace_s": 0}
+    usual = {
+        "workspace": folder / "w",
+        "devices": devices,
+        "control": False,
+        "durability": "fast",
+        "grace_s": 0,
+        "programs": PROGRAMS,
+    }
     return agentos.open(folder / "store.db", **{**usual, **options})
 
 
@@ -197,3 +204,16 @@ async def write_asked(where: str) -> None:
         (ask,) = await kernel.asks()
         await kernel.answer(ask.id, "approve", by="pat")
         await process.wait(5)
+
+
+PROGRAMS = [
+    actor,
+    listener,
+    poker,
+    keeper,
+    spender,
+    unstorable,
+    saver,
+    asking,
+    author,
+]  # given to each kernel: by name another module's could be meant, whoever was imported last

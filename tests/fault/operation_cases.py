@@ -46,7 +46,7 @@ async def listener(sys: Any) -> Any:
     return (await sys.ledger.keyed(value=(await sys.msg.recv()).value))["value"]
 
 
-@agentos.program("author")
+@agentos.program("canary-author")
 async def author(sys: Any) -> Any:
     """Write, keep something large and something small, and end."""
     await sys.fs.write("report.md", text="draft")
@@ -71,6 +71,7 @@ def opened(folder: Path, later_s: float = 0.0) -> Open:
         store_of(folder),
         workspace=folder / "w",
         devices=devices,
+        programs=[listener, author, runner],  # by name another module's could be meant: whoever was imported last
         clock=clock,
         control=False,
         durability="fast",
@@ -86,7 +87,7 @@ async def build(where: str) -> None:
         (Path(where) / "w" / "m.txt").write_text("moved")
         keeper = await kernel.spawn(agentos.Image.host(capabilities=list(CAPABILITIES)), goal="keep", name="keeper")
         await kernel.spawn(agentos.Image.program("listener", capabilities=["ledger.*", "msg.*"]))
-        await kernel.spawn(agentos.Image.program("author", capabilities=["fs.*", "obj.*"]), goal=CANARY)
+        await kernel.spawn(agentos.Image.program("canary-author", capabilities=["fs.*", "obj.*"]), goal=CANARY)
         await kernel.run_until_idle(5)
         for number in range(3):
             await keeper.call("obj.put", value=[f"part {number}"] * 300, name="garbage", namespace="shared")

@@ -55,7 +55,14 @@ def opened(folder: Path, said: str = "", **options: Any) -> Open:
     """Open the story's store with its devices."""
     (folder / "w").mkdir(parents=True, exist_ok=True)
     devices = {"peer": peer(folder, said), "ledger": Ledger(folder / "ledger").device}
-    usual = {"workspace": folder / "w", "devices": devices, "control": False, "durability": "fast", "grace_s": 0}
+    usual = {
+        "workspace": folder / "w",
+        "devices": devices,
+        "control": False,
+        "durability": "fast",
+        "grace_s": 0,
+        "programs": PROGRAMS,
+    }
     return agentos.open(folder / "store.db", **{**usual, **options})
 
 
@@ -138,3 +145,11 @@ def warm() -> None:
         anyio.run(push, f"{folder}/1", "peer.push")
         (Path(folder) / "2").mkdir()
         anyio.run(tick, f"{folder}/2")
+
+
+PROGRAMS = [
+    pusher,
+    runner,
+    napper,
+    family,
+]  # given to each kernel: by name another module's could be meant, whoever was imported last

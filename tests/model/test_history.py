@@ -38,7 +38,7 @@ RIGHTS = ("ledger.keyed", "msg.send", "proc.spawn, proc.wait", "fs.* /**")
 KEEPERS_MAX = 6
 
 
-@agentos.program("keeper")
+@agentos.program("history-keeper")
 async def keeper(sys: Any) -> Any:
     """Obey commands until one ends it, and note what came of each."""
     while True:
@@ -168,7 +168,7 @@ class HistoryMachine(RuleBasedStateMachine):
     @precondition(_has_room)
     def spawn(self) -> None:
         grant = [*RIGHTS, "obj.append shared/**"]
-        pid = self.do(self.kernel.spawn, agentos.Image.program("keeper"), grant=grant).pid
+        pid = self.do(self.kernel.spawn, agentos.Image.program("history-keeper"), grant=grant).pid
         self.oracle.keepers[pid] = Keeper(pid)
         self.actors.append(pid)
         self.settle()
