@@ -319,6 +319,8 @@ class HistoryMachine(RuleBasedStateMachine):
             checkpoint, point = _one(sorted(self.points.items()), pick)
             said: dict[str, Any] = {"checkpoint": checkpoint}
             goal, against = self.oracle.undo(point.pid, point.changes)
+        elif not self.actors:
+            return  # whoever did something to files was erased
         else:
             said = {"pid": _one(self.actors, pick)}
             goal, against = self.oracle.undo(said["pid"])
@@ -469,7 +471,7 @@ def _one(items: list[Any], pick: int) -> Any:
 @pytest.mark.timeout(1200)
 def test_history_does_what_the_oracle_says_over_any_crash() -> None:
     long = os.environ.get("AGENTOS_SOAK")
-    examples, steps = (200, 40) if long else (16, 20)
+    examples, steps = (200, 40) if long else (10, 20)
     with start_blocking_portal() as portal:
         HistoryMachine.portal = portal
         run_state_machine_as_test(HistoryMachine, settings=settings(max_examples=examples, stateful_step_count=steps))
