@@ -1,7 +1,7 @@
 """SIGKILL at every point, for every effect class, in every situation: the reopened store ends as if nothing had happened.
 
 An anomaly loop: the n-th point kills, for n = 1, 2, 3 ... until a run gets through. By default the kill comes after each commit and each
-effect, where what is on the disk has changed (every second of them where nobody has to be asked); AGENTOS_SOAK=1 kills at every point
+effect, where what is on the disk has changed (every third of them where nobody has to be asked); AGENTOS_SOAK=1 kills at every point
 there is, and once more while recovering.
 """
 
@@ -61,7 +61,7 @@ def check(effect: str, found: dict[str, Any], expected: dict[str, Any]) -> None:
 def crashed(kernels: Zygote, folder: Path, case: tuple[str, str], resident: int, point: str) -> Iterator[dict[str, Any]]:
     """Yield what came of each run that was killed at the n-th point, for every n."""
     again = random.Random(str(case))
-    step = 1 if SOAK or case[0] == "once" else 2
+    step = 1 if SOAK or case[0] == "once" else 3
     for number in itertools.count(1, step):
         where = folder / str(number)
         if live(kernels, where, case, resident=resident, crash_at=f"{point}:{number}") is not None:

@@ -29,7 +29,7 @@ from tests.room.store.builders import FixedClock
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(120)]
 
 CASES = [("once", "running"), ("keyed", "approval"), ("probeable", "gather"), ("object", "fork")]
-STEP = 1 if SOAK else 4
+STEP = 1 if SOAK else 8
 TTL_S = 3.0
 Child = Callable[..., subprocess.Popen[str]]
 
