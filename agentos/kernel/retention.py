@@ -23,7 +23,7 @@ from agentos.kernel.past import origins
 if TYPE_CHECKING:
     from agentos.store import Store
 
-__all__ = ["EraseReport", "Past", "Retention", "TidyReport", "as_retention", "blank_exit", "check_rule"]
+__all__ = ["EndedTrees", "EraseReport", "Retention", "TidyReport", "as_retention", "blank_exit", "check_rule"]
 
 _SCOPES = {"archive": ("all", "tree"), "erase": ("all", "tree", "namespace", "label")}
 
@@ -80,7 +80,7 @@ class TidyReport:
     dry_run: bool
 
 
-class Past:
+class EndedTrees:
     """What is over in one store, at one time. Made anew for each run.
 
     Args:

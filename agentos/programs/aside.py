@@ -83,7 +83,7 @@ async def _left_behind(replay: Replay, worker: _Worker, gap_s: float) -> ReplayR
 
 
 class _Asked:
-    """A store, read by the loop that it belongs to, for another thread. Implements `replay.Past`."""
+    """A store, read by the loop that it belongs to, for another thread. Implements `replay.Source`."""
 
     def __init__(self, store: Store, portal: BlockingPortal) -> None:
         self._store = store

@@ -37,13 +37,13 @@ from agentos.programs.registry import Programs, fingerprint, is_other_code
 from agentos.programs.runner import History, body_of, load_tape
 from agentos.programs.sys import Sys
 
-__all__ = ["Past", "Replay"]
+__all__ = ["Replay", "Source"]
 
 _BEGINS_ANEW: Final = frozenset({"note.parked", "note.restored", "proc.exec", "ckpt.restore"})
 _DOES_NOT_RETURN: Final = frozenset({"proc.exit", "proc.exec", "ckpt.restore"})
 
 
-class Past(History, Protocol):
+class Source(History, Protocol):
     """What a replay reads: history, saved states, and whose they are."""
 
     identity: str
@@ -57,7 +57,7 @@ class Replay:
     """One replay of one process.
 
     Args:
-        past: Where its history is.
+        source: Where its history is.
         ops: The ops that calls were made of.
         programs: The programs to run.
         pid: The process.
@@ -69,8 +69,8 @@ class Replay:
         is_over: Set from outside: no call goes on any more.
     """
 
-    def __init__(self, past: Past, ops: OpTable, programs: Programs, pid: int, upto: int | None = None) -> None:
-        self.past = past
+    def __init__(self, source: Source, ops: OpTable, programs: Programs, pid: int, upto: int | None = None) -> None:
+        self.source = source
         self.ops = ops
         self.programs = programs
         self.pid = pid
@@ -88,7 +88,7 @@ class Replay:
         Raises:
             Invalid: `invalid.state`, it is no program, or one that is not registered, or a call's device is not mounted here.
         """
-        process = self.past.get(ProcessRecord, self.pid)  # as it was before: one that runs may end meanwhile
+        process = self.source.get(ProcessRecord, self.pid)  # as it was before: one that runs may end meanwhile
         if process is None:
             raise Invalid("argument", f"there is no process {self.pid}", hint="see `agentos ps --all`", pid=self.pid)
         life: _Life | None = None
@@ -127,7 +127,7 @@ class Replay:
     def rows(self, after: int, *, pid: int | None = None) -> Iterator[Row]:
         """Yield the rows of the process (or `pid`) after row `after`."""
         while True:
-            page = self.past.tape(self.pid if pid is None else pid, after, REPLAY_CACHE_ROWS, self.upto)
+            page = self.source.tape(self.pid if pid is None else pid, after, REPLAY_CACHE_ROWS, self.upto)
             self.steps += 1
             yield from page
             if len(page) < REPLAY_CACHE_ROWS or self.is_over:
@@ -170,8 +170,8 @@ class _Life:
 
     def __init__(self, replay: Replay, at: int | None, boot: int | None) -> None:
         self._replay = replay
-        self.identity = replay.past.identity
-        record = replay.past.get(ProcessRecord, replay.pid, at=at)
+        self.identity = replay.source.identity
+        record = replay.source.get(ProcessRecord, replay.pid, at=at)
         if record is None:
             raise self._not_there(at)
         if record.program == "host":
@@ -185,7 +185,7 @@ class _Life:
         self._boot = boot
         self._is_read = at is None
         self.boundary: int | None = None
-        self.tape = load_tape(replay.past, self.process, at)
+        self.tape = load_tape(replay.source, self.process, at)
         self.tape.saved = self._saved
         self.tape.code_changed = self._is_changed(record)
         self.process.tape = self.tape
@@ -197,7 +197,7 @@ class _Life:
     def _not_there(self, at: int | None) -> Invalid:
         """Return why there is no process to run again: what it was is gone, or is not before the row that was asked for."""
         replay = self._replay
-        first = next(iter(replay.past.tape(replay.pid, 0, 1)), None)
+        first = next(iter(replay.source.tape(replay.pid, 0, 1)), None)
         if at is not None and at == replay.upto and first is not None and at < first.seq:
             said = f"process {replay.pid} did not exist yet at journal row {at}"
             return Invalid("state", said, hint="choose a row of its life: `agentos log` numbers them", pid=replay.pid)
@@ -205,7 +205,7 @@ class _Life:
         return Invalid("state", said, hint="what is erased cannot be compared", pid=replay.pid)
 
     def _image(self, record: ProcessRecord) -> AgentImage:
-        found = self._replay.past.get(ImageRecord, record.image_digest)
+        found = self._replay.source.get(ImageRecord, record.image_digest)
         if found is None:
             raise KernelPanic(f"the store does not have the image of process {record.pid}")
         return AgentImage.from_data(decode(found.manifest))
@@ -218,8 +218,8 @@ class _Life:
 
     def _saved(self, head: Row) -> dict[str, Any]:
         """Return the arguments of a recorded save."""
-        record = self._replay.past.get(ProcessRecord, self.process.pid, at=head.seq)
-        return {"state": self._replay.past.unpack(record.save_state) if record is not None and record.save_state else None}
+        record = self._replay.source.get(ProcessRecord, self.process.pid, at=head.seq)
+        return {"state": self._replay.source.unpack(record.save_state) if record is not None and record.save_state else None}
 
     # --- the run ------------------------------------------------------------------------------------------------------------
 
@@ -227,7 +227,7 @@ class _Life:
         """Run the program until it ends, differs, or waits for what this life never got."""
         process, replay = self.process, self._replay
         body = body_of(process.record.program)
-        state = replay.past.unpack(process.record.save_state) if process.record.save_state else None
+        state = replay.source.unpack(process.record.save_state) if process.record.save_state else None
         with anyio.CancelScope() as replay.scope:
             try:
                 sys = Sys(self, process, state)
@@ -279,7 +279,7 @@ class _Life:
         if self._is_read or self._replay.is_over:
             return False
         replay = self._replay
-        rows = replay.past.tape(replay.pid, self._after, REPLAY_CACHE_ROWS, replay.upto)
+        rows = replay.source.tape(replay.pid, self._after, REPLAY_CACHE_ROWS, replay.upto)
         replay.steps += 1
         for row in rows:
             if self._boot is not None and row.seq > self._boot:

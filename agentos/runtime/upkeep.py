@@ -24,8 +24,8 @@ from agentos.abi.limits import UPKEEP_EVERY_S
 from agentos.abi.records import Change, RetentionRecord
 from agentos.errors import AgentOSError, Invalid, KernelPanic
 from agentos.kernel.retention import (
+    EndedTrees,
     EraseReport,
-    Past,
     Retention,
     TidyReport,
     as_retention,
@@ -177,12 +177,12 @@ class Upkeep(KernelBase):
 
         Cancellation: what was moved stays moved.
         """
-        async with self._working() as past:
+        async with self._working() as over:
             if tree is not None:
-                past.expect_over(tree)
-                pids = past.pids(tree)
+                over.expect_over(tree)
+                pids = over.pids(tree)
             else:
-                pids = await self._pids_due(past, lambda each: past.is_due(each, keep_s))
+                pids = await self._pids_due(over, lambda each: over.is_due(each, keep_s))
             return await self._archive(pids)
 
     async def erase(  # noqa: PLR0913 - one per way to say what
@@ -214,8 +214,8 @@ class Upkeep(KernelBase):
         if not said:
             raise Invalid("argument", "nothing says what to erase", hint="tree, pid, namespace, label or before", field="tree")
         bits = label_bits(label) if label is not None else 0
-        async with self._working() as past:
-            pids = await self._pids_to_erase(past, tree, pid, before)
+        async with self._working() as over:
+            pids = await self._pids_to_erase(over, tree, pid, before)
             scope = Scope(tuple(pids), namespace.strip("/") if namespace is not None else None, bits)
             if not dry_run:
                 await self.core.journal.durable(self.core.note(0, "erasing", {**said, "by": by}))
@@ -252,21 +252,21 @@ class Upkeep(KernelBase):
     # --- how ----------------------------------------------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def _working(self) -> AsyncIterator[Past]:
+    async def _working(self) -> AsyncIterator[EndedTrees]:
         """Work on the file alone, from a moment at which everything is committed."""
         async with self._alone:
             self.core.journal.flush()
-            yield Past(self.core.store, self.core.clock.now())
+            yield EndedTrees(self.core.store, self.core.clock.now())
 
     async def _tidy(self, *, dry_run: bool, thorough: bool) -> TidyReport:
         begun = time.monotonic()
-        async with self._working() as past:
+        async with self._working() as over:
             rules = await self.retention()
-            moved = await self._archive_due(past, rules, dry_run=dry_run)
+            moved = await self._archive_due(over, rules, dry_run=dry_run)
             done = Erasing()
             for rule in rules:
                 if rule.action == "erase":
-                    await self._erase_due(past, rule, done, dry_run=dry_run)
+                    await self._erase_due(over, rule, done, dry_run=dry_run)
             gone = Collected(0, 0)
             if thorough or done.rows or done.records:
                 gone = await self._collect(done.names, dry_run=dry_run)
@@ -281,12 +281,12 @@ class Upkeep(KernelBase):
                 await self.core.journal.durable(self.core.note(0, "tidied", data))
             return report
 
-    async def _archive_due(self, past: Past, rules: Iterable[Retention], *, dry_run: bool) -> int:
+    async def _archive_due(self, over: EndedTrees, rules: Iterable[Retention], *, dry_run: bool) -> int:
         keeps = [rule for rule in rules if rule.action == "archive"]
         if not keeps:
             return 0
         pids = await self._pids_due(
-            past, lambda tree: any(_covers(rule, tree) and past.is_due(tree, rule.keep_s) for rule in keeps)
+            over, lambda tree: any(_covers(rule, tree) and over.is_due(tree, rule.keep_s) for rule in keeps)
         )
         if dry_run:
             return await _thread(count_rows, self.core.store, pids)
@@ -297,25 +297,25 @@ class Upkeep(KernelBase):
         log.info("archived rows=%d pages=%d", moved.rows, moved.pages)
         return moved
 
-    async def _erase_due(self, past: Past, rule: Retention, done: Erasing, *, dry_run: bool) -> None:
+    async def _erase_due(self, over: EndedTrees, rule: Retention, done: Erasing, *, dry_run: bool) -> None:
         """Erase what one rule says; this kernel does not look again at the trees before the first that may still come due."""
         passed, is_passing = self._done.get(rule.id, 0), True
         trees = []
-        async for tree in _in_turns(past.trees(passed)):
-            if _covers(rule, tree) and past.is_due(tree, rule.keep_s):
-                if rule.scope not in ("all", "tree") or not past.is_erased(tree):
+        async for tree in _in_turns(over.trees(passed)):
+            if _covers(rule, tree) and over.is_due(tree, rule.keep_s):
+                if rule.scope not in ("all", "tree") or not over.is_erased(tree):
                     trees.append(tree)
             else:
                 is_passing = is_passing and not _covers(rule, tree)
             passed = tree if is_passing else passed
         bits = label_bits(rule.value) if rule.scope == "label" else 0
         namespace = rule.value.strip("/") if rule.scope == "namespace" else None
-        pids = tuple(pid for tree in trees for pid in past.pids(tree))
+        pids = tuple(pid for tree in trees for pid in over.pids(tree))
         found = await _thread(erase, self.core.store, Scope(pids, namespace, bits), _BLANK, dry_run=dry_run)
         done.rows, done.records = done.rows + found.rows, done.records + found.records
         done.names |= found.names
         if not dry_run:
-            self._done[rule.id] = min([passed, past.first_alive() - 1, *(tree - 1 for tree in past.needed)])
+            self._done[rule.id] = min([passed, over.first_alive() - 1, *(tree - 1 for tree in over.needed)])
 
     async def _collect(self, names: set[bytes], *, dry_run: bool = False) -> Collected:
         """Collect objects; `names` were referred to by what was erased."""
@@ -332,19 +332,19 @@ class Upkeep(KernelBase):
         self.core.journal.leave_loop()
         await _thread(self.core.store.rewrite)
 
-    async def _pids_due(self, past: Past, is_due: Callable[[int], bool]) -> list[int]:
+    async def _pids_due(self, over: EndedTrees, is_due: Callable[[int], bool]) -> list[int]:
         """Return the processes with rows in the journal whose tree is due."""
-        return [pid async for pid in _in_turns(pids_in_journal(self.core.store)) if is_due(past.tree_of(pid))]
+        return [pid async for pid in _in_turns(pids_in_journal(self.core.store)) if is_due(over.tree_of(pid))]
 
-    async def _pids_to_erase(self, past: Past, tree: int | None, pid: int | None, before: float | None) -> list[int]:
+    async def _pids_to_erase(self, over: EndedTrees, tree: int | None, pid: int | None, before: float | None) -> list[int]:
         if tree is None and pid is None:
-            trees = [each async for each in _in_turns(past.trees())]
+            trees = [each async for each in _in_turns(over.trees())]
         else:
-            trees = [tree if tree is not None else past.tree_of(pid or 0)]
-            past.expect_over(trees[0])
+            trees = [tree if tree is not None else over.tree_of(pid or 0)]
+            over.expect_over(trees[0])
         if before is not None:
-            trees = [each for each in trees if (past.ended(each) or before) < before]
-        pids = [each for one in trees for each in past.pids(one)]
+            trees = [each for each in trees if (over.ended(each) or before) < before]
+        pids = [each for one in trees for each in over.pids(one)]
         return pids if pid is None else [each for each in pids if each == pid]
 
 
