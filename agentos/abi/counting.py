@@ -1,7 +1,8 @@
 """Counting tokens without a model's own tokenizer: an estimate that needs no download, and that what servers report corrects.
 
-A text of n bytes is about n / BYTES_PER_TOKEN tokens: 4 for English prose, 3 for code and JSON, about 1 per character for scripts that
-UTF-8 spells with three bytes. The estimate takes 3.5, so it is rather too high for prose. Source: OpenAI's rule of thumb of four characters.
+A text of n bytes is about n / BYTES_PER_TOKEN tokens: 4 for English prose, 3 for code and JSON, about 1 per character for scripts
+that UTF-8 spells with three bytes. The estimate takes 3.5, so it is rather too high for prose. Source: the rule of thumb of four
+characters per token.
 """
 
 from __future__ import annotations

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+import anyio
+
 from agentos.abi.limits import MODEL_REPLY_CHARS_MAX
 from agentos.abi.model import ModelReply, ModelRequest, ToolCall, Usage, model_failed
 from agentos.errors import Unavailable
@@ -74,9 +76,12 @@ class OpenAI:
         import openai  # noqa: PLC0415 - takes half a second
 
         try:
-            if request.delta is None:
-                return _whole(await self._open().chat.completions.create(**self._parameters(request)))
-            return await self._stream(request)
+            with anyio.fail_after(request.timeout_s):  # the client's own bound is one of silence: slow pieces never reach it
+                if request.delta is None:
+                    return _whole(await self._open().chat.completions.create(**self._parameters(request)))
+                return await self._stream(request)
+        except TimeoutError:
+            raise _too_slow(request) from None
         except openai.OpenAIError as error:
             raise _translated(error, request) from None  # the cause holds the request, and with it the key
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -220,7 +225,7 @@ def _translated(error: Exception, request: ModelRequest) -> Unavailable:
     import openai  # noqa: PLC0415 - as above
 
     if isinstance(error, openai.APITimeoutError):
-        return model_failed("timeout", f"the model took over {request.timeout_s} s", retry=True, hint="give it more time")
+        return _too_slow(request)
     if isinstance(error, openai.APIStatusError):
         return _by_status(error)
     if isinstance(error, openai.APIConnectionError):
@@ -231,6 +236,10 @@ def _translated(error: Exception, request: ModelRequest) -> Unavailable:
     if isinstance(error, openai.APIError):
         return model_failed("server", f"the server reported: {error.message}"[:500], retry=True)
     return model_failed("request", f"the client refused the request: {type(error).__name__}: {error}"[:500])
+
+
+def _too_slow(request: ModelRequest) -> Unavailable:
+    return model_failed("timeout", f"the model took over {request.timeout_s} s", retry=True, hint="give it more time")
 
 
 def _by_status(error: Any) -> Unavailable:
