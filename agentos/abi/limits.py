@@ -136,3 +136,8 @@ CONTROL_REPLY_BYTES_MAX: Final = 96 * MIB  # one reply: the largest result in ba
 CONTROL_CLIENTS_MAX: Final = 128  # connections; a stream has one of its own
 CONTROL_REQUESTS_MAX: Final = 256  # under way at once, per connection
 CONTROL_REPLY_S: Final = 5.0  # what a kernel gets to greet a client, and to answer one that blocks
+
+# --- models ------------------------------------------------------------------------------------------------------------
+MODEL_REPLY_CHARS_MAX: Final = 4 * MIB  # text and arguments of one answer
+MODEL_SLOTS: Final = 16  # attempts of one profile under way at once
+MODEL_TIMEOUT_S: Final = 120.0  # of one attempt
