@@ -15,15 +15,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from enum import StrEnum
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 from agentos.abi.labels import LEVELS
 from agentos.abi.resource import Resource, Template
 from agentos.errors import Invalid
 
-__all__ = ["OP_NAME", "Derived", "Effect", "Op", "OpTable", "closest"]
+__all__ = ["OP_NAME", "PROFILE_DEFAULT", "Derived", "Effect", "Op", "OpTable", "closest"]
 
 OP_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)+")
+
+
+PROFILE_DEFAULT: Final = "default"  # the model profile of an image that names none
 
 
 class Effect(StrEnum):
@@ -80,6 +83,7 @@ class Op:
         slot: Name of the scarce resource that a call occupies while it runs, or "" for none.
         ids: Arguments that name a process or a capability -> ``pid`` or ``cap``: a process that was restored under other ids goes on using
             those that it knows, and they are translated.
+        by_profile: True for model calls: without a `profile` they are made with that of the caller's image, which is its own right.
         skip: Number of leading parameters of `signature` that are not arguments (a `ctx`).
     """
 
@@ -101,6 +105,7 @@ class Op:
         asks: str = "",
         slot: str = "",
         ids: Mapping[str, str] | None = None,
+        by_profile: bool = False,
         skip: int = 0,
     ) -> None:
         if not OP_NAME.fullmatch(name):
@@ -109,7 +114,7 @@ class Op:
         self.effect = effect
         self.resources = resources
         self.sinks = frozenset(sinks)
-        self.self_right = self_right
+        self.self_right = self_right if not by_profile else lambda args, pid: bool(args["profile"] == PROFILE_DEFAULT)
         self.prepare = prepare
         self.late = late or {}
         self.derived = derived or {}
@@ -121,6 +126,7 @@ class Op:
         self.clearance = LEVELS.index(clearance) if clearance else None
         self.slot = slot
         self.ids = ids or {}
+        self.by_profile = by_profile
         self.spelled = tuple(field for template in resources if template.kind in ("path", "url") for field in template.fields)
         self.key_bytes = name.encode()
         self.inside = effect.inside
@@ -251,13 +257,17 @@ class Op:
         for name, kind in self.ids.items():
             args[name] = known.get(kind, {}).get(str(args.get(name)), args.get(name))
 
-    def is_self_right(self, args: dict[str, Any], pid: int) -> bool:
-        """Say whether process `pid` may make this call without a capability."""
+    def is_self_right(self, args: dict[str, Any], pid: int, profile: str = PROFILE_DEFAULT) -> bool:
+        """Say whether process `pid`, whose image has that model profile, may make this call without a capability."""
+        if self.by_profile:
+            return bool(args["profile"] == profile)
         right = self.self_right
         return right if isinstance(right, bool) else right(args, pid)
 
-    def render(self, args: dict[str, Any], cwd: str, pid: int) -> tuple[Resource, ...]:
-        """Return the canonical resources of a call by `pid`; puts canonical values back into `args`."""
+    def render(self, args: dict[str, Any], cwd: str, pid: int, profile: str = PROFILE_DEFAULT) -> tuple[Resource, ...]:
+        """Return the canonical resources of a call by `pid`, whose image has that model profile; puts canonical values back into `args`."""
+        if self.by_profile and args["profile"] is None:
+            args["profile"] = profile
         if self.prepare is not None:
             self.prepare(args, pid)
         templates = self.resources

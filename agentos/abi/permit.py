@@ -51,12 +51,13 @@ class Permit:
         recheck: Decides again on late facts; raises Denied. Devices call it with each late attribute before the first byte.
         keep: Keeps bytes as an object of this call and returns its digest once they are durable; async. What a device is about to
             overwrite or remove goes here first, so that `undo` has it.
+        delta: Shows followers a piece of a result that is still being made; None when nobody follows. Pieces are not journaled.
         cost: What the device reports as the true cost beyond one call, for example ``{"tokens": 12}``.
         labels: Label bits that the result carries.
     """
 
     __slots__ = (
-        "_spent", "attempt", "changes", "cost", "deadline", "keep", "key", "labels", "number", "op", "pid", "process", "recheck",
+        "_spent", "attempt", "changes", "cost", "deadline", "delta", "keep", "key", "labels", "number", "op", "pid", "process", "recheck",
         "resources", "seq",
     )  # fmt: skip
 
@@ -75,6 +76,7 @@ class Permit:
         self.changes: list[Any] = []
         self.recheck: Any = None
         self.keep: Any = None
+        self.delta: Any = None
         self.cost: dict[str, float] | None = None
         self.labels = 0
         self._spent = False

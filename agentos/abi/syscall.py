@@ -54,6 +54,9 @@ class Syscall:
     preview: what a person is shown before the effect: ``preview(args, facts)`` -> plain data. Async; observes the target, so the
         broker calls it only once capability and policy have agreed to ask.
     awaits: True when `handler` is a coroutine function.
+    slot: Which scarce resource a call occupies, by its arguments, where that is not the same for every call of the op.
+    clearance: The strictest level that may go out with a call, by its arguments, in place of the op's own.
+    estimate: About what a call will cost, ``{"tokens": n}``, from its arguments: held from the budget until the true cost is known.
     meets: Obligations (``require``) that whoever serves the op fulfils by itself, beyond those the broker does: ``sandbox``.
     """
 
@@ -63,3 +66,6 @@ class Syscall:
     preview: Callable[..., Any] | None = None
     awaits: bool = True
     meets: frozenset[str] = frozenset()
+    slot: Callable[[dict[str, Any]], str] | None = None
+    clearance: Callable[[dict[str, Any]], int] | None = None
+    estimate: Callable[[dict[str, Any]], dict[str, float]] | None = None

@@ -52,7 +52,7 @@ class Decisions:
             Denied: `denied.capability` or `denied.policy`; nothing was journaled yet.
         """
         process, op, core = call.process, call.op, self.core
-        own = op.self_right is True or (bool(op.self_right) and op.is_self_right(call.args, process.pid))
+        own = op.self_right is True or (bool(op.self_right) and op.is_self_right(call.args, process.pid, process.image.profile))
         if own:
             call.cap = None
         else:

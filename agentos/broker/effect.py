@@ -22,6 +22,7 @@ from agentos.abi.op import Effect
 from agentos.abi.permit import Permit
 from agentos.abi.probe import reached
 from agentos.abi.records import Change, Row
+from agentos.abi.values import Event
 from agentos.broker.door import Door, error_bytes, settle_quota
 from agentos.broker.files import before_effect, compared_labels, found_labels, settle_files
 from agentos.broker.handle import put_behind_handle, wants_handle
@@ -55,7 +56,7 @@ class Effects:
         Cancellation: before the intent is durable nothing happens outside; after that the device is cancelled and the outcome is
             journaled as unknown (or failed, where repeating is harmless).
         """
-        slots = self._core.slots.get(call.op.slot)
+        slots = self._core.slots.get(call.op.slot if call.syscall.slot is None else call.syscall.slot(call.args))
         if slots is None or slots.acquire_now():
             return await self._admitted(call, slots)
         call.count(False)
@@ -123,6 +124,8 @@ class Effects:
             reached("admit.durable")
             if call.process.ended:
                 raise Unavailable("cancelled", f"process {call.process.pid} ended before the effect")
+            if self._core.events.is_followed:
+                permit.delta = partial(self._show, intent)
             self._core.journal.check_lease()  # another kernel may act by now: then nothing is done, and nothing can be settled
             value = await call.syscall.handler(permit, resolved(self._core, call))
             reached("effect.done")
@@ -135,6 +138,12 @@ class Effects:
             self._settle_cancelled(call, intent, permit)
             raise
         return self.settle(call, intent, permit, value)
+
+    def _show(self, intent: Row, piece: str) -> None:
+        """Show followers a piece of a result. It has the number of the intent, and is not journaled."""
+        text = self._core.secrets.scrub_text(piece)
+        shown = {"op": intent.op, "number": intent.number, "text": text}
+        self._core.events.publish(Event(intent.seq, "delta", intent.pid, self._core.clock.now(), shown))
 
     def _admit(self, call: Request) -> Row:
         changes: list[Change] = []

@@ -66,13 +66,14 @@ def check_clearance(call: Request) -> None:
         Denied: `denied.label`.
     """
     op = call.op
-    if op.clearance is None or level(call.process.call_label) <= op.clearance:
+    clearance = op.clearance if call.syscall.clearance is None else call.syscall.clearance(call.args)
+    if clearance is None or level(call.process.call_label) <= clearance:
         return
     label = call_label(call)
-    if level(label) > op.clearance and not (is_errand(call) and op.name.startswith("fs.")):
+    if level(label) > clearance and not (is_errand(call) and op.name.startswith("fs.")):
         raise Denied(
             "label",
-            f"`{op.name}` takes data up to {LEVELS[op.clearance]}, and process {call.process.pid} carries {LEVELS[level(label)]} data",
+            f"`{op.name}` takes data up to {LEVELS[clearance]}, and process {call.process.pid} carries {LEVELS[level(label)]} data",
             hint="this was a decision, not a failure; a person can lower the label with `proc.relabel`",
             op=op.name,
             resource=call.resource_text[:200],

@@ -137,7 +137,7 @@ def asking_about(
     """
     process, found = call.process, dict[Asking, None]()
     args = call.args if args is None else args
-    own = call.op.is_self_right(call.args, process.pid)
+    own = call.op.is_self_right(call.args, process.pid, process.image.profile)
     for layer in process.stack.layers:
         for resource in resources or call.resources:
             verdict = Stack((layer,)).decide(call.op, (resource,), args, process.facts, late=late, own=own)

@@ -124,7 +124,7 @@ class Request:
         if process.ids is not None and op.ids and not is_host_call(self.number):
             op.translate(args, process.ids)
         given = {name: args[name] for name in op.spelled} if op.spelled else None
-        self.resources: tuple[Resource, ...] = op.render(args, process.cwd, process.pid)
+        self.resources: tuple[Resource, ...] = op.render(args, process.cwd, process.pid, process.image.profile)
         self.args = args
         if given:
             self.given = _same_from_root(given, args)

@@ -103,6 +103,17 @@ class Account:
             account = account.parent
         return min(limits, default=None)
 
+    def left(self) -> dict[str, float]:
+        """Return what each counted resource has left, the least along the chain; nothing of what has no limit."""
+        left: dict[str, float] = {}
+        account: Account | None = self
+        while account is not None:
+            for name, limit in account.limits.items():
+                if name in _COUNTED:
+                    left[name] = max(min(left.get(name, limit), limit - account.used.get(name, 0)), 0)
+            account = account.parent
+        return left
+
     def fold(self, child: Account) -> None:
         """Keep the usage of a child that has ended: it counts here for good."""
         for used in (child.own, child.ended):

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["OWN_ARGS", "ProcessFlow", "fields", "texts"]
 
 OWN_ARGS: Final = "own_args"
+_OWN_WORDS: Final = frozenset({"llm.complete", "llm.embed"})  # what a model says grounds nothing that it says again
 """The option of a process that has given itself its arguments."""
 
 
@@ -176,6 +177,8 @@ class ProcessFlow:
                     )
 
     def _note(self, index: Provenance, op: str, value: Any, args: Mapping[str, Any], *, seq: int, label: int) -> None:
+        if op in _OWN_WORDS:
+            return
         if op == "human.ask":
             for text in texts(value):
                 index.human.add(text)

@@ -67,6 +67,10 @@ class MailTable:
         """Say whether a channel holds an unread message."""
         return bool(self._boxes.get(pid, {}).get(channel))
 
+    def count(self, pid: int, channel: str) -> int:
+        """Return how many unread messages a channel holds."""
+        return len(self._boxes.get(pid, {}).get(channel, ()))
+
     def receive(self, pid: int, channel: str, sender: int | None, changes: list[Change]) -> MessageRecord | None:
         """Take the oldest message of a channel (from `sender`, if given), or None."""
         box = self._boxes.get(pid, {}).get(channel)

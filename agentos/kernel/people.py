@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from agentos.abi.codec import decode
-from agentos.abi.op import Op, OpTable
+from agentos.abi.op import PROFILE_DEFAULT, Op, OpTable
 from agentos.abi.records import AskRecord
 from agentos.abi.resource import Resource
 from agentos.errors import Denied, Invalid
@@ -81,7 +81,8 @@ class People:
             return False
         try:
             typed = op.validate({name: value for name, value in args.items() if name in op.arg_names})
-            resources = op.render(typed, process.cwd if process is not None else "/", ask.pid)
+            profile = process.image.profile if process is not None else PROFILE_DEFAULT
+            resources = op.render(typed, process.cwd if process is not None else "/", ask.pid, profile)
         except Invalid:
             return False
         return self.may_allow(by, op, resources, typed)

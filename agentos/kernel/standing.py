@@ -107,7 +107,7 @@ def asked_of(record: AskRecord, process: AgentProcess, table: OpTable) -> Asked 
         return None
     try:
         args = op.validate(decode(record.args))
-        resources = op.render(args, process.cwd, process.pid)
+        resources = op.render(args, process.cwd, process.pid, process.image.profile)
     except Invalid:
         return None
     return Asked(process.record, op, resources, args, record.args, record.labels | process.call_label, process.cwd)

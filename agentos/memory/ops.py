@@ -11,6 +11,7 @@ from agentos.abi.op import OpTable
 from agentos.abi.permit import Permit
 from agentos.abi.syscall import Syscall
 from agentos.abi.values import Ref
+from agentos.errors import Invalid
 from agentos.memory.objects import ObjectTable
 
 __all__ = ["syscalls"]
@@ -45,7 +46,21 @@ def _append(table: ObjectTable, permit: Permit, args: dict[str, Any]) -> Ref:
 def _get(table: ObjectTable, permit: Permit, args: dict[str, Any]) -> Any:
     value, label = table.get((args["namespace"], args["name"]), args["version"])
     permit.labels |= label
-    return value
+    return _part(value, args.get("start"), args.get("count"))
+
+
+def _part(value: Any, start: int | None, count: int | None) -> Any:
+    """Return the part of a value that was asked for.
+
+    Raises:
+        Invalid: the value has no parts.
+    """
+    if start is None and count is None:
+        return value
+    if not isinstance(value, str | bytes | list):
+        raise Invalid("argument", "the object is no text, list or bytes: it has no parts", hint="get it whole", field="start")
+    first = start or 0
+    return value[first : None if count is None else first + count]
 
 
 def _list(table: ObjectTable, permit: Permit, args: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,8 @@
     timeout   when an attempt's time is over is written down before it is made (``note.timer``), so a crash does not give it more. Once it
               is over the attempt is cancelled as a host's would be: an ask is withdrawn, an effect is settled by its class, and the
               journaled outcome is `unavailable.timeout`, which is what a program that runs again gets.
-    retries   each attempt is a call with a number of its own, and so is the sleep before it.
+    retries   each attempt is a call with a number of its own, and so is the sleep before it. An error that says so (`retry` False)
+              is final; one that says when (`retry_after_s`) is not tried again before.
 
 Time is the kernel's clock, so a process that is parked meanwhile is woken when its time is over.
 """
@@ -37,12 +38,13 @@ class Terms:
     timeout_s: float | None = None
     retries: int = 0
     backoff_s: float = 1.0
+    backoff_s_max: float = BACKOFF_S_MAX
 
 
 NO_TERMS: Final = Terms()
 
 
-def terms(timeout_s: float | None, retries: int, backoff_s: float) -> Terms:
+def terms(timeout_s: float | None, retries: int, backoff_s: float, backoff_s_max: float = BACKOFF_S_MAX) -> Terms:
     """Check the options of calls.
 
     Raises:
@@ -54,7 +56,10 @@ def terms(timeout_s: float | None, retries: int, backoff_s: float) -> Terms:
         raise Invalid("argument", f"retries is {retries}", hint=f"give 0 to {RETRIES_MAX}", field="retries")
     if not 0 <= backoff_s <= BACKOFF_S_MAX:
         raise Invalid("argument", f"backoff_s is `{backoff_s}`", hint=f"give 0 to {BACKOFF_S_MAX:g} seconds", field="backoff_s")
-    return Terms(timeout_s, retries, backoff_s)
+    if not 0 <= backoff_s_max <= BACKOFF_S_MAX:
+        hint = f"give 0 to {BACKOFF_S_MAX:g} seconds"
+        raise Invalid("argument", f"backoff_s_max is `{backoff_s_max}`", hint=hint, field="backoff_s_max")
+    return Terms(timeout_s, retries, backoff_s, backoff_s_max)
 
 
 class _Repeats(Protocol):
@@ -74,12 +79,13 @@ async def persist(
         try:
             return await attempt()
         except Unavailable as error:
-            may_repeat = not error.may_have_happened or side.may_repeat(op)
+            may_repeat = (not error.may_have_happened or side.may_repeat(op)) and error.fields.get("retry") is not False
             if not tries_left or not may_repeat or error.code == "unavailable.cancelled":
                 raise
-        if wait_s:
-            await sleep(wait_s)
-        wait_s = min(2 * wait_s, BACKOFF_S_MAX)
+            asked_s = float(error.fields.get("retry_after_s") or 0.0)
+        if wait_s or asked_s:
+            await sleep(max(wait_s, asked_s))
+        wait_s = min(2 * wait_s, at.backoff_s_max)
     raise AssertionError("the last attempt returns or raises")
 
 
@@ -107,7 +113,13 @@ class BrokerSide:
         try:
             return self._broker.core.ops.find(op).named(positional, args)
         except AgentOSError as error:
-            raise self._broker.refuse(process, op, number, error) from None
+            raise self.refuse(process, op, number, error) from None
+
+    def refuse(self, process: AgentProcess, op: str, number: str, error: AgentOSError) -> AgentOSError:
+        """Have a call that means nothing written down as refused, or find that it was."""
+        if process.ended or process.unwinding:
+            raise ProcessEnded
+        return self._broker.refuse(process, op, number, error)
 
     def may_repeat(self, op: str) -> bool:
         """Say whether it does no harm to make a call of that op twice."""

@@ -317,12 +317,18 @@ class _Life:
         try:
             return self._replay.ops.find(op).named(positional, args)
         except AgentOSError as error:
-            recorded = self._find(number)
-            self._expect_refused(number, op, recorded, error)
-            if recorded is None:
-                raise
-            self._count(recorded)
-            raise from_data(decode(recorded.head.result), seq=recorded.head.seq) from None
+            raise self.refuse(process, op, number, error) from None
+
+    def refuse(self, process: AgentProcess, op: str, number: str, error: AgentOSError) -> AgentOSError:
+        """Return the error with which a call that means nothing was refused."""
+        if process.unwinding or self._replay.is_over:
+            raise ProcessEnded
+        recorded = self._find(number)
+        self._expect_refused(number, op, recorded, error)
+        if recorded is None:
+            return error
+        self._count(recorded)
+        return from_data(decode(recorded.head.result), seq=recorded.head.seq)
 
     def may_repeat(self, op: str) -> bool:
         """Say whether it does no harm to make a call of that op twice."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from agentos.abi.codec import decode
+from agentos.abi.codec import decode, plain
 from agentos.abi.records import ProcessRecord, Row, StateRecord
+from agentos.abi.resultschema import check_result
 from agentos.errors import Invalid
 from agentos.kernel.difference import CODE_CHANGED, DIVERGED
 from agentos.kernel.process import AgentProcess
@@ -66,6 +67,8 @@ class ProgramRunner:
         """Run a program to its end and look whether it did all that it has to."""
         value = await body(self.programs, sys, process)
         sys.finish()
+        if process.image.result_schema is not None:
+            check_result(plain(value), process.image.result_schema)
         unmade = process.tape.unmade() if process.tape is not None else ""
         if unmade:
             changed = process.tape is not None and process.tape.code_changed
@@ -88,6 +91,12 @@ async def _script(programs: Programs, sys: Sys, process: AgentProcess) -> Any:
     return await run_script(sys, process.image.body.steps)
 
 
+async def _react(programs: Programs, sys: Sys, process: AgentProcess) -> Any:
+    from agentos.programs.react.loop import run_react  # noqa: PLC0415 - only processes that a model drives need it
+
+    return await run_react(sys, process.image)
+
+
 class History(Protocol):
     """What a tape is read from: the store, or who asks it on behalf of another thread."""
 
@@ -101,7 +110,7 @@ class History(Protocol):
 
 
 _Body = Callable[[Programs, Sys, AgentProcess], Awaitable[Any]]
-_KINDS: dict[str, _Body] = {"python": _python, "script": _script}
+_KINDS: dict[str, _Body] = {"react": _react, "python": _python, "script": _script}
 
 
 def body_of(kind: str) -> _Body:
@@ -112,7 +121,7 @@ def body_of(kind: str) -> _Body:
     """
     body = _KINDS.get(kind)
     if body is None:
-        raise Invalid("state", f"this kernel runs no `{kind}` programs", hint="use python, script or host")
+        raise Invalid("state", f"this kernel runs no `{kind}` programs", hint="use react, python, script or host")
     return body
 
 

@@ -22,14 +22,14 @@ from pathlib import PurePath
 from random import Random
 from sys import _getframe
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 from uuid import UUID
 
 import anyio
 
 from agentos.abi.codec import decode
-from agentos.abi.limits import CALLS_IN_FLIGHT_MAX, GATHER_WIDTH_MAX
-from agentos.errors import Invalid
+from agentos.abi.limits import BACKOFF_S_MAX, CALLS_IN_FLIGHT_MAX, GATHER_WIDTH_MAX
+from agentos.errors import AgentOSError, Invalid
 from agentos.kernel.process import AgentProcess, ProcessEnded
 from agentos.programs.options import NO_TERMS, Terms, persist, terms
 
@@ -51,6 +51,10 @@ class Side(Protocol):
         self, process: AgentProcess, op: str, positional: tuple[Any, ...], args: dict[str, Any], number: str
     ) -> dict[str, Any]:
         """Return the arguments of call `number` by name."""
+        ...
+
+    def refuse(self, process: AgentProcess, op: str, number: str, error: AgentOSError) -> AgentOSError:
+        """Have call `number`, which means nothing, written down as refused; return its error, as it was the first time."""
         ...
 
     def may_repeat(self, op: str) -> bool:
@@ -185,7 +189,9 @@ class Sys:
         """
         return Call(self, op, positional, args, NO_TERMS, _getframe(1))
 
-    def options(self, *, timeout_s: float | None = None, retries: int = 0, backoff_s: float = 1.0) -> Options:
+    def options(
+        self, *, timeout_s: float | None = None, retries: int = 0, backoff_s: float = 1.0, backoff_s_max: float = BACKOFF_S_MAX
+    ) -> Options:
         """Return the same surface for calls with a time of their own: ``await sys.options(timeout_s=30, retries=3).bank.transfer(...)``.
 
         Args:
@@ -194,11 +200,12 @@ class Sys:
             retries: How often an `Unavailable` that cannot have happened, or of an op that is harmless to repeat, is tried again. Each
                 attempt is a call of its own.
             backoff_s: Seconds before the first retry, twice as many before each further one; they are durable, like any sleep.
+            backoff_s_max: Seconds that are not waited more of, unless the error says how long.
 
         Raises:
             Invalid: `invalid.argument`, one of them is out of range.
         """
-        return Options(self, terms(timeout_s, retries, backoff_s))
+        return Options(self, terms(timeout_s, retries, backoff_s, backoff_s_max))
 
     def now(self) -> Call:
         """Return seconds since the epoch, UTC, when awaited: ``clock.now``, recorded."""
@@ -301,6 +308,13 @@ class Sys:
             Invalid: `invalid.state`, a call was never awaited.
         """
         self._look_for_forgotten()
+
+    async def refuse(self, op: str, error: AgentOSError) -> NoReturn:
+        """Have a call that is not made for a reason of the program's own written down as refused, and raise its error.
+
+        For programs that make calls on behalf of somebody: what was wanted is in the journal, though nothing came of it.
+        """
+        raise self._side.refuse(self._process, op, self._number(_branch.get()), error)
 
     def save(self, state: Any = None) -> Call:
         """Make a save point, when awaited: after a crash the program starts from its top with this as `sys.state`.

@@ -9,6 +9,7 @@ from agentos.runtime.asklink import Keys
 
 if TYPE_CHECKING:
     from agentos.broker.broker import Broker
+    from agentos.devices.llm.device import LanguageModels
     from agentos.programs.registry import Programs
 
 __all__ = ["KernelBase"]
@@ -22,3 +23,4 @@ class KernelBase:
         self.broker = broker
         self.programs = programs
         self.keys = Keys(core.store.path)
+        self.languages: LanguageModels

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from anyio.abc import TaskGroup
 
-from agentos.abi.limits import GRACE_S, LEASE_TTL_S, LEASE_TTL_S_MAX, LEASE_TTL_S_MIN, THREADS_MAX
+from agentos.abi.limits import GRACE_S, HANG_UP_S, LEASE_TTL_S, LEASE_TTL_S_MAX, LEASE_TTL_S_MIN, THREADS_MAX
 from agentos.abi.ops import builtin
 from agentos.abi.place import Dsn, place_of
 from agentos.abi.protocols import Clock
 from agentos.broker.broker import Broker
+from agentos.devices.llm.profile import with_profiles
 from agentos.errors import Invalid
 from agentos.kernel import ops as kernel_ops
 from agentos.kernel import recovery
@@ -43,6 +44,8 @@ from agentos.runtime.kernel import Kernel
 from agentos.runtime.places import default_store, label_places, refuse_inside, virtual_mounts
 from agentos.runtime.policies import admin_policies, as_policies
 from agentos.store import Store, freed, open_store
+from agentos.tools.declaration import declaration
+from agentos.tools.ops import syscalls as tool_syscalls
 
 if TYPE_CHECKING:
     from agentos.devices.app import Device
@@ -62,7 +65,8 @@ class Open:
         mounts: Name -> folder, or (folder, "ro"), seen under ``/mnt/NAME``.
         devices: Name -> device.
         programs: Durable programs beside those that the host's imports registered.
-        models: Model profiles; this version has no model device and takes none.
+        models: Name of a profile -> a driver, such as `agentos.models.openai(...)` or a `ScriptedModel`. Beside these, the tables
+            ``[models.NAME]`` of the configuration file, and for ``default`` the environment: OPENAI_API_KEY, OPENAI_BASE_URL, OPENAI_MODEL.
         policy: The kernel's own layers: a path, a text, an `agentos.Policy`, or a list of these. Outside of them stand the machine's
             admin file, where there is one, and the file that ``AGENTOS_ADMIN_POLICY`` names.
         people: Who may answer which asks: name -> capability texts, ``*`` for all; None lets whoever reaches this API answer.
@@ -106,8 +110,7 @@ class Open:
     ) -> None:
         if mode not in MODES:
             raise Invalid("argument", f"there is no mode `{mode}`", hint=f"use {', '.join(MODES)}", field="mode")
-        if models:
-            raise Invalid("argument", "this version has no model device", hint="leave models= out", field="models")
+        self._models = with_profiles(models, os.environ)
         self._mounts = virtual_mounts(workspace, mounts or {})
         if not LEASE_TTL_S_MIN <= lease_ttl_s <= LEASE_TTL_S_MAX:
             hint = f"{LEASE_TTL_S_MIN} to {LEASE_TTL_S_MAX} seconds"
@@ -171,7 +174,8 @@ class Open:
             await freed(self._where)
 
     def _boot(self, store: Store) -> Kernel:
-        from agentos.devices.fs import FileSystem  # noqa: PLC0415 - only a kernel that runs needs the device
+        from agentos.devices.fs import FileSystem  # noqa: PLC0415 - only a kernel that runs needs the devices
+        from agentos.devices.llm.device import LanguageModels  # noqa: PLC0415
 
         table = builtin()
         mounted = [syscall for name, device in self._devices.items() for syscall in device.syscalls(name)]
@@ -194,12 +198,16 @@ class Open:
         )
         broker.door.overlaid = {syscall.op.name: syscall for syscall in files.overlay(core.overlays)}
         broker.door.serve(register_syscall(core, broker))
+        models = LanguageModels(self._models, lambda name: declaration(table.find(name)))
+        core.slots |= {name: Slots(name, count) for name, count in models.slots().items()}
+        for syscall in (*tool_syscalls(broker), *models.syscalls(table)):
+            broker.door.serve(syscall)
         programs = Programs(self._programs)
         core.runner, core.checker = ProgramRunner(broker, programs), DryRuns(broker)
         core.schedules.owns, core.schedules.started = self.owns, self.started
         self._recovered = recovery.load(core, resume=self._resume)
         kernel = Kernel(core, broker, programs)
-        kernel.looking, kernel.mounts = files.looking, self._mounts
+        kernel.looking, kernel.mounts, kernel.languages = files.looking, self._mounts, models
         return kernel
 
     async def _start(self, store: Store) -> None:
@@ -246,8 +254,14 @@ class Open:
                 await self._end_tasks()  # noqa: ASYNC102 - every task was just cancelled; this waits for no more than their ends
         finally:
             core.events.close()
+            await self._hang_up()
             self._close()
         return None
+
+    async def _hang_up(self) -> None:
+        """Close the connections to model servers; one that does not let go in time goes with the interpreter."""
+        with anyio.CancelScope(shield=True), anyio.move_on_after(HANG_UP_S):
+            await self._kernel.languages.close()
 
     async def _end_tasks(self) -> None:
         """Wait for the task group; a panic in one of its tasks is raised as itself, not as a group of one."""

@@ -97,7 +97,7 @@ def _explanation(call: Request) -> Explanation | None:
     process = call.process
     if not process.stack.layers:
         return None
-    own = call.op.is_self_right(call.args, process.pid)
+    own = call.op.is_self_right(call.args, process.pid, process.image.profile)
     return process.stack.explain(call.op, call.resources, call.args, process.facts, own=own)
 
 

@@ -1,7 +1,13 @@
 """Objects as bytes: their name, their body, and how a column refers to them.
 
-Protocol: an object is named by the blake2b-256 hash of its bytes. A bytes column holds its value, or ``0xc1`` and the hash of the
-object that holds it; a value that would look like such a reference is moved to an object itself, so there is no doubt.
+Protocol: an object is named by the blake2b-256 hash of its bytes. A bytes column holds its value, or a reference, which begins with
+``0xc1``:
+
+    0xc1, hash              the object of that name holds the value
+    0xc1, 0xc1, hash, item  the tree below that item does (`trees`); the value has that hash
+
+A value that would look like a reference is moved to an object itself, so there is no doubt. Whatever keeps a value, `covered` is the same:
+the hash chain covers a large value through its hash.
 Not here: the tables, the buffer.
 """
 
@@ -14,10 +20,12 @@ from typing import Final
 from agentos.abi.limits import HASH_BYTES, INLINE_BYTES_MAX, KIB
 from agentos.errors import KernelPanic
 
-__all__ = ["is_large", "name_in", "name_of", "pack_body", "reference", "unpack_body"]
+__all__ = ["covered", "is_large", "name_in", "name_of", "pack_body", "reference", "tree", "tree_in", "unpack_body"]
 
 _MARK: Final = b"\xc1"  # a byte that no MessagePack value begins with
 _REFERENCE_BYTES: Final = 1 + HASH_BYTES
+_TREE_MARK: Final = b"\xc1\xc1"  # neither is there a root that begins so: an item is MessagePack
+_TREE_BYTES_MIN: Final = len(_TREE_MARK) + HASH_BYTES + 3 + HASH_BYTES  # an item leads to an object at least
 _COMPRESS_BYTES: Final = range(512, 64 * KIB + 1)  # below it gains nothing, above it holds the event loop
 
 
@@ -29,7 +37,7 @@ def name_of(data: bytes) -> bytes:
 def is_large(data: bytes) -> bool:
     """Tell whether a column keeps `data` in an object."""
     size = len(data)
-    return size > INLINE_BYTES_MAX or (size == _REFERENCE_BYTES and data[:1] == _MARK)
+    return size > INLINE_BYTES_MAX or (size == _REFERENCE_BYTES and data[:1] == _MARK) or _is_tree(data)
 
 
 def reference(name: bytes) -> bytes:
@@ -42,6 +50,27 @@ def name_in(column: bytes) -> bytes | None:
     if len(column) == _REFERENCE_BYTES and column[:1] == _MARK:
         return column[1:]
     return None
+
+
+def tree(name: bytes, item: bytes) -> bytes:
+    """Return what a column holds in place of the value with this hash that lies in the tree below `item`."""
+    return _TREE_MARK + name + item
+
+
+def tree_in(column: bytes) -> tuple[bytes, bytes] | None:
+    """Return hash and item of the value that a column keeps as a tree, None when it does not."""
+    if not _is_tree(column):
+        return None
+    return column[len(_TREE_MARK) : len(_TREE_MARK) + HASH_BYTES], column[len(_TREE_MARK) + HASH_BYTES :]
+
+
+def covered(column: bytes) -> bytes:
+    """Return what the hash chain covers of a column: of a value in objects its hash, whatever its parts."""
+    return column[1 : 1 + _REFERENCE_BYTES] if _is_tree(column) else column
+
+
+def _is_tree(column: bytes) -> bool:
+    return len(column) >= _TREE_BYTES_MIN and column[:2] == _TREE_MARK
 
 
 def pack_body(name: bytes, data: bytes) -> tuple[bytes, str, int, bytes]:

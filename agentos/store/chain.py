@@ -9,7 +9,7 @@ among their facts: what short arguments were could be guessed from those after a
 Protocol: the chain starts at the store's random genesis and continues over every writer (the epoch is a hashed column). The head
 row repeats the last number and hash, written in the same transaction, so lost last rows are seen; a head kept elsewhere
 (``"SEQ:HEX"``) shows a rewrite of everything. Erasing content (`erased`) stores the content hash and clears content and salt: the chain
-stays whole and leaves nothing to guess. A large value is covered through the hash of its object.
+stays whole and leaves nothing to guess. A large value is covered through its hash, whether one object holds it or a tree of them.
 
 INVARIANT journal-is-append-only: any changed, removed, inserted or reordered row makes `verify` name the first bad number.
 """
@@ -27,6 +27,7 @@ import msgspec
 from agentos.abi.limits import HASH_BYTES
 from agentos.abi.records import Row
 from agentos.errors import Invalid
+from agentos.store import blobs
 from agentos.store.tables import JOURNAL
 
 __all__ = ["AuditReport", "Layout", "Sealed", "check", "content_hash_of", "erased", "layout_of", "link", "parse_head", "seal"]
@@ -96,7 +97,7 @@ def seal(columns: tuple[Any, ...], epoch: int) -> Sealed:
         UnicodeEncodeError: a text column holds a lone surrogate.
         OverflowError: a number does not fit 64 bits.
     """
-    return columns, _encode((*_NEW.facts_of(columns), epoch)), _encode(_NEW.content_of(columns))
+    return columns, _encode((*_NEW.facts_of(columns), epoch)), _encode(_covered(_NEW.content_of(columns)))
 
 
 def link(previous: bytes, rows: Iterable[Sealed], salts: bytes, epoch: int) -> tuple[list[tuple[Any, ...]], bytes]:
@@ -189,6 +190,14 @@ def _content_hash(content: bytes, salt: bytes) -> bytes:
     return blake2b(content, digest_size=HASH_BYTES, salt=salt).digest()
 
 
+def _covered(content: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return content as it is covered; arguments and result are its first and third part in every layout."""
+    args, resource, result, *rest = content
+    if (args and args[:2] == b"\xc1\xc1") or (result and result[:2] == b"\xc1\xc1"):
+        return tuple(blobs.covered(part) if isinstance(part, bytes) else part for part in content)
+    return content
+
+
 def _blame(seq: int, last: int) -> int:
     """Return the first number that is wrong: a gap blames the missing number, everything else the row itself."""
     return min(seq, last + 1)
@@ -216,7 +225,7 @@ def content_hash_of(row: tuple[Any, ...], salted_from: int) -> bytes | None:
     content, salt, kept = layout.content_of(row), row[_SALT], row[_CONTENT_HASH]
     if kept is None:
         whole = isinstance(salt, bytes) and len(salt) == 16
-        return _content_hash(_encode(content), salt) if whole else None
+        return _content_hash(_encode(_covered(content)), salt) if whole else None
     return kept if salt is None and content == layout.blank and isinstance(kept, bytes) else None
 
 

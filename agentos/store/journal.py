@@ -25,13 +25,13 @@ import anyio.lowlevel
 import anyio.to_thread
 import msgspec
 
-from agentos.abi.limits import BATCH_BYTES_MAX, BATCH_ROWS_MAX, COMMIT_INLINE_S, HASH_BYTES
+from agentos.abi.limits import BATCH_BYTES_MAX, BATCH_ROWS_MAX, COMMIT_INLINE_S, HASH_BYTES, INLINE_BYTES_MAX, KIB
 from agentos.abi.place import Place
 from agentos.abi.probe import reached
 from agentos.abi.protocols import Clock
 from agentos.abi.records import Change, Row
 from agentos.errors import AgentOSError, Invalid, KernelPanic
-from agentos.store import blobs, chain
+from agentos.store import blobs, chain, packing
 from agentos.store.batch import Batch
 from agentos.store.database import Database, Lease
 from agentos.store.faults import refusal
@@ -46,6 +46,10 @@ _KNOWN_OBJECTS_MAX: Final = 8192  # hashes of objects lately written, which need
 _NUMBER_MAX: Final = 2**63
 _UNSIGNED: Final = b"\xcf"  # how MessagePack begins a whole number of 64 bits without a sign
 _NOT_FINITE: Final = (b"\xcb\x7f", b"\xcb\xff")  # and a float that is huge, infinite or not a number
+_TREE_BYTES_MIN: Final = {  # a short result is rarely like the one before, and one object costs less than several
+    JOURNAL.columns.index("args"): INLINE_BYTES_MAX,
+    JOURNAL.columns.index("result"): 8 * KIB,
+}
 _SMOOTHING: Final = 0.3  # weight of the latest commit in the expected commit time
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -59,6 +63,7 @@ class Journal:
         statements: SQL statements executed for batches so far.
         commits: Batches committed so far.
         lease: What makes this the one writer; None in memory and for a reader.
+        memo: What parts of values became that were packed lately.
     """
 
     def __init__(
@@ -66,6 +71,7 @@ class Journal:
     ) -> None:
         """Continue after `head`, the number and hash of the last row. Without a connection every append is refused."""
         self.lease: Lease | None = None
+        self.memo = packing.Memo()
         self.head, self._hash = head
         self.durable_seq = self.head
         self.statements = 0
@@ -166,9 +172,17 @@ class Journal:
                 moved = list(columns)
                 for other in table.blobs:
                     if other < len(moved) and blobs.is_large(moved[other]):
-                        moved[other] = blobs.reference(self.keep(moved[other]))
+                        moved[other] = self._moved(table, other, moved[other])
                 return tuple(moved)
         return columns
+
+    def _moved(self, table: Table, at: int, data: bytes) -> bytes:
+        """Keep a value in objects and return the reference: arguments that grow from call to call cost what is new in them."""
+        if table is JOURNAL and len(data) > _TREE_BYTES_MIN.get(at, len(data)):
+            item = packing.pack_bytes(data, self.keep, self.memo)
+            if item is not None:
+                return blobs.tree(blobs.name_of(data), item)
+        return blobs.reference(self.keep(data))
 
     def keep(self, data: bytes) -> bytes:
         """Buffer `data` as an object and return its hash; what was written lately is not buffered again.
@@ -199,6 +213,7 @@ class Journal:
         Objects that were kept lately count as kept now, except `without`: their content was erased, whoever needs it has to keep it again.
         """
         self.flush()
+        self.memo.clear()
         for name in without:
             self._known.pop(name, None)
         self._watched = set(self._known)

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from typing import Any, Final
 
 from agentos.errors import Invalid, KernelPanic, Unavailable
-from agentos.store import blobs, trees
+from agentos.store import blobs, packing, trees
 from agentos.store.database import Database
 from agentos.store.journal import Journal
 
@@ -59,7 +59,7 @@ class Objects:
         Raises:
             Invalid: `invalid.argument`, the value is not data; `invalid.store`, the store failed or is read-only.
         """
-        return trees.pack(value, self._journal.keep)
+        return packing.pack(value, self._journal.keep, self._journal.memo)
 
     def unpack(self, root: bytes) -> Any:
         """Return the value that `pack` or `append` gave `root` for; equals ``codec.plain`` of it.
@@ -76,16 +76,19 @@ class Objects:
             Invalid: `invalid.argument`, `root` is no list or the element is not data; `invalid.store`, the store failed.
             KernelPanic: the root or an object below it is damaged or missing.
         """
-        return trees.append(root, element, self._journal.keep, self.load)
+        return packing.append(root, element, self._journal.keep, self.load)
 
     def resolve(self, column: bytes) -> bytes:
-        """Return the value of a bytes column, which may lie in an object.
+        """Return the value of a bytes column, which may lie in an object or in a tree of them.
 
         Raises:
-            KernelPanic: the object is damaged or missing.
+            KernelPanic: an object is damaged or missing.
         """
         name = blobs.name_in(column)
-        return column if name is None else self.load(name)
+        if name is not None:
+            return self.load(name)
+        tree = blobs.tree_in(column)
+        return column if tree is None else trees.unpack_column(*tree, self.load)
 
     def load(self, name: bytes) -> bytes:
         """Return the bytes of an object that something refers to.

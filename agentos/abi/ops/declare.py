@@ -36,6 +36,7 @@ class Family:
         asks: str = "",
         slot: str = "",
         ids: Mapping[str, str] | None = None,
+        by_profile: bool = False,
         name: str = "",
     ) -> Callable[[F], F]:
         """Declare the decorated stub as an op of this family.
@@ -54,6 +55,7 @@ class Family:
             asks: Why a person is asked about every call.
             slot: Scarce resource that it occupies.
             ids: As of `Op`.
+            by_profile: As of `Op`.
             name: The verb, where the stub cannot have its name.
         """
 
@@ -75,6 +77,7 @@ class Family:
                 asks=asks,
                 slot=slot,
                 ids=ids,
+                by_profile=by_profile,
             )
             self.ops.append(op)
             return stub

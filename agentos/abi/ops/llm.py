@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Le
@@ -9,28 +10,35 @@ from annotated_types import Ge, Gt, Le
 from agentos.abi.ops.declare import Family
 
 FAMILY = Family("llm")
-PROFILE_DEFAULT = "default"
+
+_op = partial(FAMILY.op, on="id:{profile}", by_profile=True)
 
 
-def _own_profile(args: dict[str, Any], pid: int) -> None:
-    if args["profile"] is None:
-        args["profile"] = PROFILE_DEFAULT
-
-
-@FAMILY.op("repeatable", on="id:{profile}", prepare=_own_profile, sinks=("messages",), clearance="internal", slot="llm")
+@_op("repeatable", sinks=("messages",), clearance="internal")
 def complete(
     messages: list[dict[str, Any]],
-    tools: list[dict[str, Any]] | None = None,
+    tools: list[str | dict[str, Any]] | None = None,
     result: dict[str, Any] | None = None,
     profile: str | None = None,
     tokens_max: Annotated[int, Gt(0)] | None = None,
     temperature: Annotated[float, Ge(0), Le(2)] | None = None,
+    turn: Annotated[int, Ge(0)] = 0,
 ) -> dict[str, Any]:
-    """Ask a model for the next message: `{text, calls, value, tokens}`. `result` is a JSON schema that `value` must fit."""
+    """Ask a model for the next message, once: `{text, calls: [{id, name, args}], value, finish, tokens, model}`.
+
+    `messages` are those of Chat Completions. `tools` are names of ops, or whole declarations. `result` is a JSON schema that the text has
+    to fit; `value` is then the text as data. `turn` is the number of this turn, for who counts them.
+    """
     raise NotImplementedError
 
 
-@FAMILY.op("repeatable", on="id:{profile}", prepare=_own_profile, sinks=("texts",), clearance="internal", slot="llm")
+@_op("repeatable", sinks=("texts",), clearance="internal")
 def embed(texts: list[str], profile: str | None = None) -> list[list[float]]:
     """Return one vector per text."""
+    raise NotImplementedError
+
+
+@_op("pure")
+def info(profile: str | None = None) -> dict[str, Any]:
+    """Describe a model as the host offers it: `{profile, window_tokens, output_tokens, clearance, price}`."""
     raise NotImplementedError

@@ -26,6 +26,12 @@ def own_namespace(args: dict[str, Any], pid: int) -> None:
         args["namespace"] = f"proc/{pid}"
     if "name" in args and args["name"] is None:
         args["name"] = digest(encode(args.get("value"))).hex()[:16]
+    for part in (
+        "start",
+        "count",
+    ):  # what is not given is no argument, so that calls recorded before there was one are known again
+        if part in args and args[part] is None:
+            del args[part]
 
 
 def _is_own(args: dict[str, Any], pid: int) -> bool:
@@ -60,8 +66,13 @@ def get(
     ref: Ref | None = None,
     namespace: str | None = None,
     version: int | None = None,
+    start: Annotated[int, Ge(0)] | None = None,
+    count: Annotated[int, Ge(1)] | None = None,
 ) -> Any:
-    """Return the value of an object, by default its newest version."""
+    """Return the value of an object, by default its newest version.
+
+    `start` and `count` take a part: characters of a text, items of a list, bytes.
+    """
     raise NotImplementedError
 
 

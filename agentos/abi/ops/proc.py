@@ -60,6 +60,12 @@ def info(pid: int | None = None) -> dict[str, Any]:
     raise NotImplementedError
 
 
+@FAMILY.op("pure", on="id:self", self_right=True)
+def status() -> dict[str, Any]:
+    """Say what the caller has left: `{unread, left: {tokens, usd, calls, wall_s}, limits}`, only for what is limited on its way up."""
+    raise NotImplementedError
+
+
 @FAMILY.op("pure", on="id:{pid}", self_right=True, ids={"pid": "pid"})
 def overlay(pid: int) -> list[dict[str, Any]]:
     """List what a speculative descendant of the caller has changed in its view of the files: `[{path, kind, size, base, ref}]`.

@@ -9,13 +9,14 @@ strictest profile that a host usually has.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import anyio
 
 from agentos.abi.counting import count_messages, count_text
-from agentos.abi.model import Delta, ModelReply, ModelRequest, Usage, model_failed
+from agentos.abi.labels import LEVELS
+from agentos.abi.model import ModelReply, ModelRequest, Usage, model_failed
 from agentos.abi.op import OpTable, closest
 from agentos.abi.permit import Permit
 from agentos.abi.syscall import Syscall
@@ -34,14 +35,46 @@ class LanguageModels:
 
     Args:
         profiles: Name -> profile.
+        declared: Name of an op -> its declaration as a tool of Chat Completions.
     """
 
-    def __init__(self, profiles: Mapping[str, Profile]) -> None:
+    def __init__(self, profiles: Mapping[str, Profile], declared: Callable[[str], dict[str, Any]]) -> None:
         self.profiles = profiles
+        self._declared = declared
 
     def syscalls(self, ops: OpTable) -> list[Syscall]:
         """Return the ops of this device."""
-        return [Syscall(ops.find("llm.complete"), self.complete), Syscall(ops.find("llm.embed"), self.embed)]
+        shared: dict[str, Any] = {"slot": slot_of, "clearance": self._clearance}
+        return [
+            Syscall(ops.find("llm.complete"), self.complete, estimate=self._estimate, **shared),
+            Syscall(ops.find("llm.embed"), self.embed, **shared),
+            Syscall(ops.find("llm.info"), self.info, awaits=False),
+        ]
+
+    async def close(self) -> None:
+        """Close what drivers keep open."""
+        for profile in self.profiles.values():
+            close = getattr(profile.driver, "close", None)
+            if close is not None:
+                await close()
+
+    def slots(self) -> dict[str, int]:
+        """Return how many calls each profile takes at once, by the name of its slot."""
+        return {slot_of({"profile": name}): profile.slots for name, profile in self.profiles.items()}
+
+    def _clearance(self, args: dict[str, Any]) -> int:
+        """Return the strictest level that the profile of a call may be told; what is not there is told nothing."""
+        profile = self.profiles.get(args["profile"])
+        return LEVELS.index(profile.clearance) if profile is not None else 0
+
+    def _estimate(self, args: dict[str, Any]) -> dict[str, float]:
+        """Return about what the question costs. What the answer costs is bounded by what the budget has left."""
+        profile = self.profiles.get(args["profile"])
+        counted = count_messages(args["messages"], self._tools(args["tools"]))
+        return {"tokens": float(profile.meter.tokens(counted) if profile is not None else counted)}
+
+    def _tools(self, tools: list[str | dict[str, Any]] | None) -> list[dict[str, Any]]:
+        return [self._declared(tool) if isinstance(tool, str) else tool for tool in tools or ()]
 
     def find(self, name: str) -> Profile:
         """Return a profile.
@@ -66,11 +99,11 @@ class LanguageModels:
         """
         permit.spend("llm.complete")
         profile = self.find(args["profile"])
-        messages, tools = args["messages"], args["tools"] or []
+        messages, tools = args["messages"], self._tools(args["tools"])
         estimated = count_messages(messages, tools)
         request = ModelRequest(
             permit.pid, messages, tools, profile.meter.tokens(estimated), args["result"], args["tokens_max"] or profile.output_tokens,
-            args["temperature"], profile.timeout_s, permit.attempt, delta=_listener(permit),
+            args["temperature"], profile.timeout_s, permit.attempt, args["turn"], permit.delta,
         )  # fmt: skip
         if request.tokens > profile.window_tokens:
             text = f"the conversation has about {request.tokens} tokens, the model takes {profile.window_tokens}"
@@ -87,6 +120,20 @@ class LanguageModels:
             profile.meter.learn(estimated, usage.input)
         permit.cost = _cost(profile, usage)
         return _as_data(reply, usage, request)
+
+    def info(self, permit: Permit, args: dict[str, Any]) -> dict[str, Any]:
+        """Describe a model as the host offers it.
+
+        Raises:
+            Unavailable: `unavailable.missing`, the host has none of that name.
+        """
+        permit.spend("llm.info")
+        profile = self.find(args["profile"])
+        price = {"input": profile.price.input, "output": profile.price.output}
+        return {
+            "profile": args["profile"], "window_tokens": profile.window_tokens, "output_tokens": profile.output_tokens,
+            "clearance": profile.clearance, "price": price,
+        }  # fmt: skip
 
     async def embed(self, permit: Permit, args: dict[str, Any]) -> list[list[float]]:
         """Return one vector per text.
@@ -105,10 +152,9 @@ class LanguageModels:
         return vectors
 
 
-def _listener(permit: Permit) -> Delta | None:
-    """Return whom to tell the text as it comes, None when nobody follows."""
-    listener: Delta | None = permit.delta
-    return listener
+def slot_of(args: dict[str, Any]) -> str:
+    """Return the name of what a call occupies while it runs."""
+    return f"llm/{args['profile']}"
 
 
 def _said(reply: ModelReply) -> int:
@@ -129,6 +175,8 @@ def _as_data(reply: ModelReply, usage: Usage, request: ModelRequest) -> dict[str
     ]
     tokens = {"input": usage.input, "output": usage.output, "cached": usage.cached, "is_estimate": usage.is_estimate}
     said: dict[str, Any] = {"text": reply.text, "calls": calls, "finish": reply.finish, "tokens": tokens, "model": reply.model}
+    if request.turn:
+        said["turn"] = request.turn
     if reply.refusal:
         said["refusal"] = reply.refusal
     if request.result is not None:

@@ -8,6 +8,7 @@ looks at a key before a call needs it.
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,13 +21,13 @@ from agentos.abi.counting import Meter
 from agentos.abi.labels import LEVELS
 from agentos.abi.limits import MODEL_SLOTS, MODEL_TIMEOUT_S
 from agentos.abi.model import ModelDriver, Usage
-from agentos.abi.op import closest
+from agentos.abi.op import PROFILE_DEFAULT, closest
 from agentos.devices.llm.openai import OpenAI
 from agentos.errors import Invalid, Unavailable
 
 __all__ = ["Price", "Profile", "from_environment", "named_key", "read_config", "with_profiles"]
 
-DEFAULT: Final = "default"
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _MODEL_DEFAULT: Final = "gpt-5-mini"
 
 
@@ -147,16 +148,18 @@ def with_profiles(given: Mapping[str, Any] | None, environ: Mapping[str, str] = 
     found = {name: _as_profile(name, driver) for name, driver in (given or {}).items()}
     for name, profile in read_config(config_path(environ), environ).items():
         found.setdefault(name, profile)
-    if DEFAULT not in found:
+    if PROFILE_DEFAULT not in found:
         usual = from_environment(environ)
         if usual is not None:
-            found[DEFAULT] = usual
+            found[PROFILE_DEFAULT] = usual
     return found
 
 
 def _as_profile(name: str, driver: Any) -> Profile:
-    if not isinstance(name, str) or not name.isidentifier():
-        raise Invalid("argument", f"`{name}` is no name of a profile", hint="use letters, digits and `_`", field="models")
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise Invalid(
+            "argument", f"`{name}` is no name of a profile", hint="use letters, digits, `.`, `_` and `-`", field="models"
+        )
     return driver if isinstance(driver, Profile) else Profile(driver)
 
 

@@ -31,7 +31,7 @@ def syscalls(core: Core) -> list[Syscall]:
     """Return the ops of this family."""
     handlers = {
         "spawn": _spawn, "fork": _fork, "exec": _exec, "wait": _wait, "signal": _signal, "list": _list, "info": _info,
-        "exit": _exit, "overlay": _overlay, "chdir": _chdir, "save": _save, "relabel": _relabel,
+        "status": _status, "exit": _exit, "overlay": _overlay, "chdir": _chdir, "save": _save, "relabel": _relabel,
     }  # fmt: skip
     return serve(core, "proc", handlers)
 
@@ -136,6 +136,18 @@ def _info(core: Core, permit: Permit, args: dict[str, Any]) -> dict[str, Any]:
     if target is not caller:
         permit.labels |= target.label
     return describe(info(core, target))
+
+
+def _status(core: Core, permit: Permit, args: dict[str, Any]) -> dict[str, Any]:
+    process: AgentProcess = permit.process
+    left, limits = process.account.left(), {}
+    for name in left:
+        limits[name] = process.account.limit(name)
+    if process.record.deadline:
+        now = core.clock.now()
+        left["wall_s"] = round(max(process.record.deadline - now, 0.0), 3)
+        limits["wall_s"] = round(process.record.deadline - process.record.created, 3)
+    return {"unread": core.mail.count(process.pid, "main"), "left": left, "limits": limits}
 
 
 def _exit(core: Core, permit: Permit, args: dict[str, Any]) -> None:
