@@ -15,11 +15,29 @@ from agentos.abi.codec import decode
 from agentos.abi.records import Row, StateRecord
 from agentos.kernel.process import AgentProcess
 from agentos.runtime.boot import Open
+from agentos.runtime.clock import SystemClock
 from agentos.runtime.kernel import Kernel
 from agentos.runtime.process import Process
 from agentos.testing import FakeClock
 
 FOLDER = Path(__file__).parent
+
+
+class FastClock(SystemClock):
+    """The system's clock, so many times as fast: the pauses between a model's attempts take no time worth waiting for."""
+
+    def __init__(self, speed: float = 100) -> None:
+        super().__init__()
+        self._speed = speed
+
+    def now(self) -> float:
+        """Return seconds since the epoch, of which a real one has many."""
+        return super().now() * self._speed
+
+    async def sleep_until(self, due: float) -> None:
+        """Return when `now()` has reached `due`."""
+        while (left := due - self.now()) > 0:  # noqa: ASYNC110 - it is time that is waited for
+            await anyio.sleep(left / self._speed)
 
 
 def opened(store: str | Path = ":memory:", **options: Any) -> Open:

@@ -6,6 +6,7 @@ Real HTTP on a real socket, in threads of this process; the real client talks to
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -64,7 +65,7 @@ Script = Callable[[Served], Answer]
 
 
 class ModelServer:
-    """The running server.
+    """The running server, at a port that is free, or at `port`.
 
     Attributes:
         url: What a client has as its base URL.
@@ -72,7 +73,7 @@ class ModelServer:
         open_now: Connections under way; `open_max`: the most there were.
     """
 
-    def __init__(self, script: Script | Sequence[Answer]) -> None:
+    def __init__(self, script: Script | Sequence[Answer], *, port: int = 0) -> None:
         self._script = script
         self._lock = threading.Lock()
         self.requests: list[Served] = []
@@ -82,7 +83,7 @@ class ModelServer:
         class Handler(_Handler):
             server_of = owner
 
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._http = _Listener(("127.0.0.1", port), Handler)
         self._http.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}/v1"
         self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
@@ -126,15 +127,29 @@ def serving(script: Script | Sequence[Answer] = ()) -> Iterator[ModelServer]:
         server.close()
 
 
+class _Listener(ThreadingHTTPServer):
+    request_queue_size = 128  # of connections not yet taken; of more, some would wait a second
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing about a client that was killed."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else head and body wait 40 ms for each other
     server_of: ModelServer
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name of the base class
         pass
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        length = int(self.headers.get("content-length", 0))
+        body = self.rfile.read(length)
+        if len(body) < length:
+            self.close_connection = True  # the client was killed while it asked
+            return
         key = self.headers.get("authorization", "").removeprefix("Bearer ")
         served = Served(self.path, json.loads(body), key, time.monotonic())
         with self.server_of.busy():

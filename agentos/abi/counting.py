@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from agentos.abi.codec import to_json
 
-__all__ = ["Meter", "count_messages", "count_text"]
+__all__ = ["Meter", "count_data", "count_messages", "count_text"]
 
 BYTES_PER_TOKEN: Final = 3.5
 MESSAGE_TOKENS: Final = 4  # what a message costs beside its content
@@ -21,7 +21,12 @@ _WEIGHT, _LEAST, _MOST = 0.2, 0.25, 4.0
 
 def count_text(text: str) -> int:
     """Return about how many tokens a text has; never 0 for a text that is not empty."""
-    return int(len(text.encode("utf-8", "replace")) / BYTES_PER_TOKEN) + bool(text)
+    return int((len(text) if text.isascii() else len(text.encode("utf-8", "replace"))) / BYTES_PER_TOKEN) + bool(text)
+
+
+def count_data(value: Any) -> int:
+    """Return about how many tokens a value has that is sent as JSON."""
+    return int(len(to_json(value)) / BYTES_PER_TOKEN) + 1
 
 
 def count_messages(messages: Iterable[dict[str, Any]], tools: Iterable[dict[str, Any]] = ()) -> int:
@@ -29,11 +34,11 @@ def count_messages(messages: Iterable[dict[str, Any]], tools: Iterable[dict[str,
     total = 0
     for message in messages:
         content = message.get("content")
-        total += MESSAGE_TOKENS + count_text(content if isinstance(content, str) else to_json(content).decode())
+        total += MESSAGE_TOKENS + (count_text(content) if isinstance(content, str) else count_data(content))
         calls = message.get("tool_calls")
         if calls:
-            total += count_text(to_json(calls).decode())
-    return total + sum(MESSAGE_TOKENS + count_text(to_json(tool).decode()) for tool in tools)
+            total += count_data(calls)
+    return total + sum(MESSAGE_TOKENS + count_data(tool) for tool in tools)
 
 
 class Meter:

@@ -139,7 +139,10 @@ CONTROL_REPLY_S: Final = 5.0  # what a kernel gets to greet a client, and to ans
 
 # --- models ------------------------------------------------------------------------------------------------------------
 MODEL_REPLY_CHARS_MAX: Final = 4 * MIB  # text and arguments of one answer
+MODEL_REPLY_BYTES_MAX: Final = 64 * MIB  # of one answer as it is sent: a streamed one has some 200 bytes around each piece
+EMBED_TEXTS_MAX: Final = 2_048  # texts of one request for vectors; more are several requests
 MODEL_SLOTS: Final = 16  # attempts of one profile under way at once
+SCRIPTED_SLOTS: Final = 1_024  # the same of a model without a server
 MODEL_TIMEOUT_S: Final = 120.0  # of one attempt
 MODEL_RETRIES: Final = 10  # of a turn's model call, about a quarter of an hour in all
 MODEL_BACKOFF_S_MAX: Final = 300.0  # pause before one of them, where the server does not ask for more

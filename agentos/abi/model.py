@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from agentos.errors import Unavailable
 
-__all__ = ["Delta", "ModelDriver", "ModelReply", "ModelRequest", "ToolCall", "Usage", "model_failed"]
+__all__ = ["Delta", "ModelDriver", "ModelReply", "ModelRequest", "ToolCall", "Usage", "Vectors", "model_failed"]
 
 Delta = Callable[[str], None]
 """Told each piece of text as it comes. Pieces are shown, never journaled."""
@@ -102,6 +102,14 @@ class ModelRequest:
     attempt: int = 1
     turn: int = 0
     delta: Delta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Vectors:
+    """What a driver that has ``async embed(texts, timeout_s) -> Vectors`` makes of texts, in their order."""
+
+    vectors: list[list[float]]
+    usage: Usage | None = None
 
 
 class ModelDriver(Protocol):

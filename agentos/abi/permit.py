@@ -52,13 +52,14 @@ class Permit:
         keep: Keeps bytes as an object of this call and returns its digest once they are durable; async. What a device is about to
             overwrite or remove goes here first, so that `undo` has it.
         delta: Shows followers a piece of a result that is still being made; None when nobody follows. Pieces are not journaled.
+        units: How much of what the call's estimate wants it may use: tokens of an answer; None where nothing was estimated.
         cost: What the device reports as the true cost beyond one call, for example ``{"tokens": 12}``.
         labels: Label bits that the result carries.
     """
 
     __slots__ = (
         "_spent", "attempt", "changes", "cost", "deadline", "delta", "keep", "key", "labels", "number", "op", "pid", "process", "recheck",
-        "resources", "seq",
+        "resources", "seq", "units",
     )  # fmt: skip
 
     def __init__(self, seal: object, pid: int, op: str, resources: tuple[Resource, ...], number: str, process: Any) -> None:
@@ -77,6 +78,7 @@ class Permit:
         self.recheck: Any = None
         self.keep: Any = None
         self.delta: Any = None
+        self.units: int | None = None
         self.cost: dict[str, float] | None = None
         self.labels = 0
         self._spent = False

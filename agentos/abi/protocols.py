@@ -47,11 +47,22 @@ class Runner(Protocol):
     """Runs a process's program until it ends or parks."""
 
     def can_run(self, process: Any) -> bool:
-        """Say whether this runtime has the program of `process`; one it lacks stays where it is until it is registered."""
+        """Say whether this runtime has the program of `process`, and the model that drives it.
+
+        A process that lacks one stays where it is, for a runtime that has it.
+        """
         ...
 
     def code_of(self, process: Any) -> str:
         """Return a name of the program text that `process` runs here, "" when there is none: another text has another name."""
+        ...
+
+    def expect_model(self, image: Any) -> None:
+        """Look whether this runtime has the model that drives processes of `image`, if one does.
+
+        Raises:
+            Invalid: `invalid.argument`, it has not; the hint says how to configure one.
+        """
         ...
 
     def has_program(self, image: Any) -> bool:

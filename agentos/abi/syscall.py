@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from agentos.abi.op import Op
 
-__all__ = ["NOT_STARTED", "UNKNOWN", "Park", "Syscall", "Wait"]
+__all__ = ["NOT_STARTED", "UNKNOWN", "Estimate", "Park", "Syscall", "Wait"]
 
 
 class _Verdict:
@@ -44,6 +44,21 @@ class Park:
 
 
 @dataclass(frozen=True, slots=True)
+class Estimate:
+    """About what a call will cost, before it is made.
+
+    Attributes:
+        least: What it costs in any case, ``{"tokens": n, "usd": x}``: the question of a model call.
+        units: What it wants beyond that, in units that the kernel may cut down to what there is room for: tokens of the answer.
+        each: What each of these units costs.
+    """
+
+    least: dict[str, float]
+    units: int = 0
+    each: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Syscall:
     """One op with its handler.
 
@@ -56,7 +71,7 @@ class Syscall:
     awaits: True when `handler` is a coroutine function.
     slot: Which scarce resource a call occupies, by its arguments, where that is not the same for every call of the op.
     clearance: The strictest level that may go out with a call, by its arguments, in place of the op's own.
-    estimate: About what a call will cost, ``{"tokens": n}``, from its arguments: held from the budget until the true cost is known.
+    estimate: About what a call will cost, from its arguments: held from the budget until the true cost is known.
     meets: Obligations (``require``) that whoever serves the op fulfils by itself, beyond those the broker does: ``sandbox``.
     """
 
@@ -68,4 +83,4 @@ class Syscall:
     meets: frozenset[str] = frozenset()
     slot: Callable[[dict[str, Any]], str] | None = None
     clearance: Callable[[dict[str, Any]], int] | None = None
-    estimate: Callable[[dict[str, Any]], dict[str, float]] | None = None
+    estimate: Callable[[dict[str, Any]], Estimate] | None = None

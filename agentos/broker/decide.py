@@ -21,7 +21,8 @@ from typing import Any, Final
 from agentos.abi.limits import DECISION_CACHE_MAX
 from agentos.abi.op import Effect
 from agentos.abi.resource import Resource, canonical_url
-from agentos.broker.files import check_permissions, touch
+from agentos.broker.files import check_permissions, compared_labels, touch
+from agentos.broker.handle import not_told, why_not_told
 from agentos.broker.labels import check_clearance
 from agentos.broker.obligation import check_obligations
 from agentos.broker.offer import answers_late
@@ -161,6 +162,7 @@ class Decisions:
             args[template.field] = args[attribute] = url.text
         if attribute == "resolved":
             touch(self.core, call, value, index)
+            check_comparison(self.core, call)
             resources = (*resources[:index], Resource("path", value, value), *resources[index + 1 :])
             args[template.field] = value
         if call.cap is not None:
@@ -191,6 +193,17 @@ class Decisions:
                 cap=found.cap,
                 op=op.name,
             )
+
+
+def check_comparison(core: Core, call: Request) -> None:
+    """Refuse to compare a file with what a model has guessed, where that may not be told what the file holds.
+
+    Raises:
+        Denied: `denied.label`.
+    """
+    why = why_not_told(core, call, compared_labels(core, call))
+    if why:
+        raise not_told(call, why)
 
 
 def denial(call: Request, verdict: Verdict) -> Denied:

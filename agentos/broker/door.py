@@ -31,7 +31,7 @@ from agentos.abi.records import Change, Row
 from agentos.abi.syscall import Park, Syscall
 from agentos.broker.decide import Decisions
 from agentos.broker.files import compared_labels
-from agentos.broker.handle import put_behind_handle, wants_handle
+from agentos.broker.handle import not_told, put_behind_handle, wants_handle, why_not_told
 from agentos.broker.labels import endorsed, own_label, raise_label, result_label
 from agentos.broker.obligation import log_call
 from agentos.broker.offer import still_covered
@@ -96,8 +96,8 @@ class Door:
     def refuse(self, process: AgentProcess, name: str, number: str, error: AgentOSError) -> AgentOSError:
         """Append the one row of a call that could not even be resolved, and return its error with the row's number."""
         row = Row(
-            pid=process.pid, number=number, kind="call", op=str(name)[:100], outcome="failed", code=error.code, result=error_bytes(error),
-            labels=process.label, at=self.core.clock.now(),
+            pid=process.pid, number=number, kind="call", op=str(name)[:100], outcome="denied" if isinstance(error, Denied) else "failed",
+            code=error.code, result=error_bytes(error), labels=process.label, at=self.core.clock.now(),
         )  # fmt: skip
         error.seq = process.last_seq = self.core.append(row)
         if not process.ended:
@@ -120,8 +120,7 @@ class Door:
                 if awaits:
                     value = await self._awaited(process, value)
             except AgentOSError as error:
-                self._label_refused(call, permit)
-                raise self.fail(call, error, permit.changes) from None
+                raise self.fail(call, self._label_refused(call, permit, error), permit.changes) from None
             if type(value) is not Park:
                 value = self.done(call, permit, value)
                 if "log" in call.obligations:
@@ -135,11 +134,15 @@ class Door:
             self.decide_again(call)
             self.reserve(call)
 
-    def _label_refused(self, call: Request, permit: Permit) -> None:
-        """A refusal that depends on what was looked at tells of it, too."""
+    def _label_refused(self, call: Request, permit: Permit, error: AgentOSError) -> AgentOSError:
+        """Return the error of a call. A refusal that depends on what was looked at tells of it, too."""
         label = permit.labels | (compared_labels(self.core, call) if call.op.late else 0)
         if label and not call.process.ended:
+            why = why_not_told(self.core, call, label)
+            if why:
+                return not_told(call, why)
             raise_label(call.process, label, permit.changes)
+        return error
 
     async def _park_inside(self, call: Request, park: Park, permit: Permit) -> None:
         """Wait as `park`; a call that is cancelled meanwhile is withdrawn."""
@@ -209,13 +212,14 @@ class Door:
         """Append the row of a pure or local call that succeeded and return the value as a replay would."""
         core, process, changes = self.core, call.process, permit.changes
         encoded = self._encoded(call, value, changes)
-        result, label, carried, kept = decode(encoded), 0, 0, False
+        result, label, carried, kept, why = decode(encoded), 0, 0, False, ""
         if permit.labels or call.label or call.obligations or _is_looked_at(call):
             carried = own_label(call, endorsed(core, call, permit, value) if permit.labels else 0)
             label = result_label(call, result, carried)
-            kept = wants_handle(call, label, len(encoded))
+            why = why_not_told(core, call, label)
+            kept = bool(why) or wants_handle(call, label, len(encoded))
         if kept:
-            result = put_behind_handle(self.objects, permit, result, label=process.label | label)
+            result = put_behind_handle(self.objects, permit, result, label=process.label | label, why=why)
             encoded, label, carried = encode(result), 0, 0
         if not process.ended:
             self._settle_done(call, label, changes)
@@ -320,7 +324,8 @@ class Door:
             core.timers.start(process.pid, call.number, park.due, changes)
         if changes:
             ask = next((int(key) for kind, key, *_ in park.waits if kind == "ask"), 0)
-            core.note(process.pid, "ask" if ask else "waits", {"for": park.doing, "call": call.number}, changes, ask=ask)
+            told = {"for": park.doing, "call": call.number} | ({} if park.due is None else {"due": park.due})
+            core.note(process.pid, "ask" if ask else "waits", told, changes, ask=ask)
         await self.wait_for(call, park)
 
     async def wait_for(self, call: Request, park: Park) -> None:

@@ -10,6 +10,7 @@ says not started (no intent), unknown (intent only) or done (both).
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -22,16 +23,18 @@ from agentos.abi.op import Effect
 from agentos.abi.permit import Permit
 from agentos.abi.probe import reached
 from agentos.abi.records import Change, Row
-from agentos.abi.values import Event
 from agentos.broker.door import Door, error_bytes, settle_quota
 from agentos.broker.files import before_effect, compared_labels, found_labels, settle_files
-from agentos.broker.handle import put_behind_handle, wants_handle
+from agentos.broker.handle import put_behind_handle, wants_handle, why_not_told
 from agentos.broker.labels import own_label, raise_label, result_label
 from agentos.broker.obligation import log_call
+from agentos.broker.pieces import Pieces
 from agentos.broker.request import Request, is_host_call
 from agentos.broker.secrets import resolved
 from agentos.errors import AgentOSError, Denied, Invalid, Unavailable
+from agentos.kernel.budget import Account
 from agentos.kernel.flow import ProcessFlow
+from agentos.kernel.lifecycle import charge_late
 from agentos.kernel.process import ProcessEnded
 from agentos.kernel.slots import Slots
 
@@ -57,33 +60,67 @@ class Effects:
             journaled as unknown (or failed, where repeating is harmless).
         """
         slots = self._core.slots.get(call.op.slot if call.syscall.slot is None else call.syscall.slot(call.args))
-        if slots is None or slots.acquire_now():
-            return await self._admitted(call, slots)
-        call.count(False)
-        await self._acquire(call, slots)
+        if slots is None and call.syscall.estimate is None:
+            return await self._admitted(call, None)
+        has_slot = False
         try:
-            self._door.decide_again(call)  # what was revoked or used up meanwhile is gone
-            if call.paid is None:
-                self._door.reserve(call)
-        except AgentOSError:
-            slots.release()
-            raise
-        return await self._admitted(call, slots)
+            while True:
+                crowded = self._hold(call)
+                if crowded is None and (has_slot or slots is None or slots.acquire_now()):
+                    has_slot = False  # who runs it gives it back
+                    return await self._admitted(call, slots)
+                call.count(False)
+                if crowded is not None:
+                    if has_slot and slots is not None:
+                        has_slot = False
+                        slots.release()
+                    await self._wait(call, crowded.freed)
+                elif slots is not None:
+                    await self._wait(call, partial(slots.acquire, call.process.tree), slots.release)
+                    has_slot = True
+                self._door.decide_again(call)  # what was revoked or used up meanwhile is gone
+                if call.paid is None:
+                    self._door.reserve(call)
+        finally:
+            if has_slot and slots is not None:
+                slots.release()
+            call.let_go()
 
-    async def _acquire(self, call: Request, slots: Slots) -> None:
-        """Take a slot, waiting for one. A process that is paused meanwhile makes no effect until it is resumed, and keeps no slot."""
+    def _hold(self, call: Request) -> Account | None:
+        """Hold what the call may cost of every budget that bounds it, or return the account that has no room until others are over.
+
+        Raises:
+            Denied: `denied.budget`, or `denied.policy` where a limit has less left than the least (journaled).
+            Invalid: what it would cost cannot be told from its arguments (journaled).
+        """
+        if call.syscall.estimate is None:
+            return None
+        try:
+            wanted = self._core.quotas.bounded(call.reservation, call.syscall.estimate(call.args), self._core.clock.now())
+            found = call.process.account.hold(wanted, call.process.pid)
+        except AgentOSError as error:
+            raise self._door.fail(call, error) from None
+        if isinstance(found, Account):
+            return found
+        call.hold = found
+        return None
+
+    async def _wait(
+        self, call: Request, ready: Callable[[], Awaitable[None]], give_back: Callable[[], None] | None = None
+    ) -> None:
+        """Wait for a slot or for room. A process that is paused meanwhile makes no effect until it is resumed, and keeps no slot."""
         while True:
             self._core.scheduler.suspend(call.process)
             try:
-                await slots.acquire(call.process.tree)
+                await ready()
             finally:
                 self._core.scheduler.resume(call.process)
-            if call.is_over:
-                slots.release()
-                raise ProcessEnded
-            if call.process.record.state != "paused":
+            if not call.is_over and call.process.record.state != "paused":
                 return
-            slots.release()
+            if give_back is not None:
+                give_back()
+            if call.is_over:
+                raise ProcessEnded
             await self._door.wait_while_paused(call)
 
     async def _admitted(self, call: Request, slots: Slots | None) -> Any:
@@ -110,6 +147,7 @@ class Effects:
 
     async def _admit_and_run(self, call: Request) -> Any:
         permit = self._door.permit(call)
+        permit.units = call.hold.units if call.hold is not None else None
         reached("admit.before")
         try:
             intent = self._admit(call)
@@ -125,10 +163,12 @@ class Effects:
             if call.process.ended:
                 raise Unavailable("cancelled", f"process {call.process.pid} ended before the effect")
             if self._core.events.is_followed:
-                permit.delta = partial(self._show, intent)
+                permit.delta = Pieces(self._core, call, intent)
             self._core.journal.check_lease()  # another kernel may act by now: then nothing is done, and nothing can be settled
             value = await call.syscall.handler(permit, resolved(self._core, call))
             reached("effect.done")
+            if permit.delta is not None:
+                permit.delta.end()
         except AgentOSError as error:
             raise self.settle_error(call, intent, permit, error) from None
         except Exception as error:  # noqa: BLE001 - settled and raised; a cause may hold a secret
@@ -139,12 +179,6 @@ class Effects:
             raise
         return self.settle(call, intent, permit, value)
 
-    def _show(self, intent: Row, piece: str) -> None:
-        """Show followers a piece of a result. It has the number of the intent, and is not journaled."""
-        text = self._core.secrets.scrub_text(piece)
-        shown = {"op": intent.op, "number": intent.number, "text": text}
-        self._core.events.publish(Event(intent.seq, "delta", intent.pid, self._core.clock.now(), shown))
-
     def _admit(self, call: Request) -> Row:
         changes: list[Change] = []
         self._door.settle_belongings(call, 0, changes)
@@ -153,7 +187,9 @@ class Effects:
         before_effect(self._core, call, changes)
         row = call.row("intent", "", self._core.clock.now())
         row.parent = call.paid.seq if call.paid is not None else 0
-        call.process.intents[self._core.append(row, changes)] = None
+        if call.hold is not None:
+            row.cost = encode(call.hold.least)
+        call.process.intents[self._core.append(row, changes)], call.hold = call.hold, None
         return row
 
     async def _keep(self, call: Request, intent: Row, data: bytes) -> str:
@@ -184,11 +220,13 @@ class Effects:
         own = own_label(call, permit.labels if permit is not None else 0)
         own |= settle_files(self._core, call, succeeded=True, changes=changes)
         label = result_label(call, result, own)
-        kept = wants_handle(call, label, len(encoded))
+        why = why_not_told(self._core, call, label)
+        kept = bool(why) or wants_handle(call, label, len(encoded))
         if kept:
             held = permit or self._door.permit(call)
             held.changes = changes
-            result = restored = put_behind_handle(self._door.objects, held, result, label=call.process.label | label)
+            labels = call.process.label | label
+            result = restored = put_behind_handle(self._door.objects, held, result, label=labels, why=why)
             encoded, label, own = encode(result), 0, 0
         self._append(call, intent, permit, "done", result=encoded, changes=changes, label=label, own=own)
         reached("settle.appended")
@@ -204,6 +242,8 @@ class Effects:
         outcome = "unknown" if unknown else "denied" if isinstance(error, Denied) else "failed"
         changes: list[Change] = []
         label = compared_labels(self._core, call)
+        if why_not_told(self._core, call, label):
+            label = 0  # it was refused before anything was compared
         settle_files(self._core, call, succeeded=False, changes=changes)
         if call.op.untrusted:  # what an error says comes from outside, too: a device's, or a redirect's name
             label |= UNTRUSTED
@@ -242,10 +282,14 @@ class Effects:
         own: int = 0,
     ) -> None:
         core, process = self._core, call.process
-        process.intents.pop(intent.seq, None)
-        cost = permit.cost if permit is not None else None
+        hold = process.intents.pop(intent.seq, None)
+        if hold is not None:
+            process.account.release(hold)
+        cost = permit.cost if permit is not None else decode(intent.cost) if intent.cost else None
         if cost:
             process.account.charge(cost)
+            if process.ended:
+                charge_late(core, process, cost, changes)
         if not process.ended:
             if (
                 call.op.effect is not Effect.ONCE

@@ -6,6 +6,11 @@ The content goes into object memory in the caller's private namespace, with its 
 
 and its own label does not rise: that happens when it reads the content with `obj.get`. The summary tells kinds and sizes, nothing that
 whoever made the content could have chosen.
+
+INVARIANT context-is-cleared: no call of a process that a model drives brings data into its context that its model may not be told: such a
+result is a handle, even of `obj.get`, and has a field `why`. So the process goes on without the content, in place of being stopped at its
+next model call. Such a handle names no digest, from which a short content could be guessed, and an error that tells of content like that
+says only that it does.
 """
 
 from __future__ import annotations
@@ -13,13 +18,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from agentos.abi.labels import UNTRUSTED
+from agentos.abi.labels import LEVELS, UNTRUSTED, level
 from agentos.abi.limits import HANDLE_BYTES_MIN
 from agentos.abi.permit import Permit
 from agentos.broker.request import Request
+from agentos.errors import Denied
+from agentos.kernel.core import Core
 from agentos.memory.objects import ObjectTable
 
-__all__ = ["is_handle", "put_behind_handle", "wants_handle"]
+__all__ = ["is_handle", "not_told", "put_behind_handle", "wants_handle", "why_not_told"]
 
 _KEY = "$handle"
 
@@ -39,12 +46,32 @@ def wants_handle(call: Request, label: int, size_bytes: int) -> bool:
     return size_bytes > HANDLE_BYTES_MIN or (wanted == "untrusted" and bool(label & UNTRUSTED))
 
 
-def put_behind_handle(objects: ObjectTable, permit: Permit, value: Any, *, label: int) -> dict[str, Any]:
+def why_not_told(core: Core, call: Request, label: int) -> str:
+    """Return why a result may not be told to the model that drives the calling process, "" where it may, or there is none."""
+    process = call.process
+    if not level(label) or process.record.program != "react":
+        return ""
+    clearance = core.told_up_to(process.image.profile)
+    if clearance is None or level(label) <= clearance or level(process.label) > clearance:
+        return ""
+    return f"its content is {LEVELS[level(label)]} and is not shown to this model"
+
+
+def not_told(call: Request, why: str) -> Denied:
+    """Return the error in place of one whose words, or whose coming at all, tell of content like that."""
+    hint = "this was a decision, not a failure; work without it"
+    return Denied("label", f"how this call ends is not told: {why}", hint=hint, op=call.op.name)
+
+
+def put_behind_handle(objects: ObjectTable, permit: Permit, value: Any, *, label: int, why: str = "") -> dict[str, Any]:
     """Keep plain data as an object of the calling process and return its handle. Adds to `permit.changes`."""
     where = (f"proc/{permit.pid}", f"result/{permit.number}")
     ref = objects.put(where, value, permit, label=label, type_name=None, if_version=None)
-    handle = {"namespace": ref.namespace, "name": ref.name, "version": ref.version, "digest": ref.digest}
-    return {_KEY: handle, "type": ref.type, "size_bytes": ref.size_bytes, "summary": _summary(value)}
+    handle: dict[str, Any] = {"namespace": ref.namespace, "name": ref.name, "version": ref.version}
+    if not why:
+        handle["digest"] = ref.digest
+    told = {_KEY: handle, "type": ref.type, "size_bytes": ref.size_bytes, "summary": _summary(value)}
+    return {**told, "why": why} if why else told
 
 
 def _summary(value: Any) -> str:

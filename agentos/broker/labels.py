@@ -25,7 +25,7 @@ from agentos.kernel.core import Core
 from agentos.kernel.flow import ProcessFlow, fields
 from agentos.kernel.process import AgentProcess
 
-__all__ = ["call_label", "check_clearance", "endorsed", "is_errand", "own_label", "raise_label", "result_label"]
+__all__ = ["call_label", "check_clearance", "clearance_of", "endorsed", "is_errand", "own_label", "raise_label", "result_label"]
 
 _SHOWS: Final = frozenset({
     "fs.read", "fs.list", "fs.stat", "obj.get", "obj.list", "msg.recv", "proc.wait", "proc.list", "proc.info", "proc.relabel", "human.ask",
@@ -59,14 +59,18 @@ def _is_flat(value: Any) -> bool:
     return not any(item is None or isinstance(item, bool | list | tuple | dict) for item in items)
 
 
+def clearance_of(call: Request) -> int | None:
+    """Return the strictest level that may go out with a call, None where its op is no sink."""
+    return call.op.clearance if call.syscall.clearance is None else call.syscall.clearance(call.args)
+
+
 def check_clearance(call: Request) -> None:
     """Refuse a call that would take data out through a sink that is not cleared for it.
 
     Raises:
         Denied: `denied.label`.
     """
-    op = call.op
-    clearance = op.clearance if call.syscall.clearance is None else call.syscall.clearance(call.args)
+    op, clearance = call.op, clearance_of(call)
     if clearance is None or level(call.process.call_label) <= clearance:
         return
     label = call_label(call)

@@ -19,6 +19,7 @@ from agentos.errors import Invalid
 if TYPE_CHECKING:
     from agentos.abi.records import AskRecord, Change
     from agentos.abi.resource import Resource
+    from agentos.kernel.budget import Hold
     from agentos.kernel.process import AgentProcess, Cap
     from agentos.kernel.quota import Reservation
     from agentos.policy import Verdict
@@ -79,7 +80,7 @@ class Request:
     """A typed call: validated arguments, canonical resources, one encoding. Nothing about its target has been observed."""
 
     __slots__ = (
-        "approval", "args", "attempt", "cap", "charges", "deadline", "digest", "encoded", "files", "given", "is_counted", "key",
+        "approval", "args", "attempt", "cap", "charges", "deadline", "digest", "encoded", "files", "given", "hold", "is_counted", "key",
         "label", "number", "obligations", "op", "paid", "process", "reservation", "resources", "secrets", "syscall", "verdict",
         "vouched",
     )  # fmt: skip
@@ -102,6 +103,7 @@ class Request:
         self.paid: Row | None = None  # the interrupted intent that this attempt finishes
         self.deadline: Deadline | None = None
         self.is_counted = False
+        self.hold: Hold | None = None  # of the budget, until the intent has it
         self.charges: tuple[Charge, ...] = ()
         self.reservation: Reservation | None = None
         self.obligations = _NO_OBLIGATIONS
@@ -109,10 +111,21 @@ class Request:
         self.files: FileUse | None = None  # the paths that it really uses, once a device has found out
 
     def count(self, counted: bool) -> None:
-        """Have the call count in the budget, or no longer; limits or not: what was used was used."""
+        """Have the call count in the budget, or no longer; limits or not: what was used was used.
+
+        A call that does not count holds nothing either.
+        """
+        if not counted:
+            self.let_go()
         if counted != self.is_counted:
             self.is_counted = counted
             self.process.account.charge({"calls": 1 if counted else -1})
+
+    def let_go(self) -> None:
+        """Give back what the call holds of the budget, unless its intent has that."""
+        if self.hold is not None:
+            self.process.account.release(self.hold)
+            self.hold = None
 
     def set_args(self, args: dict[str, Any]) -> None:
         """Take validated arguments and derive resource, encoding and digest from them.

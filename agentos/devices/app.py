@@ -27,7 +27,7 @@ from agentos.abi.op import Effect, Op
 from agentos.abi.permit import Permit
 from agentos.abi.resource import Kind, Template
 from agentos.abi.syscall import Syscall
-from agentos.devices.signature import from_json_schema, takes_context
+from agentos.devices.signature import from_json_schema, takes_context, without_bound
 from agentos.devices.threads import Threads
 from agentos.errors import AgentOSError, Invalid, KernelPanic, Unavailable
 
@@ -74,6 +74,7 @@ class AppOp:
     """One declared op. Called, it is the plain function; nothing is checked then."""
 
     def __init__(self, name: str, function: Function, options: dict[str, Any]) -> None:
+        function = without_bound(function)
         self.name = name
         self.function = function
         self.options = options
@@ -191,6 +192,8 @@ class Device:
 
     def _serve(self, app: AppOp, device: str) -> Syscall:
         name = f"{device}.{app.name}"
+        if inspect.isgeneratorfunction(app.function) or inspect.isasyncgenfunction(app.function):
+            raise Invalid("op", f"`{name}` is a generator", field=name, hint="return a list: a call has one result")
         has_schema = app.signature is not app.function
         takes_ctx = takes_context(app.function, Call, name, is_declared=has_schema)
         effect = _effect(name, app, takes_ctx)
@@ -222,8 +225,8 @@ class Device:
             given = {key: value for key, value in args.items() if not (value is None and key in absent)}
             context = (self._context(permit, is_async),) if takes_ctx else ()
             if is_async:
-                return await _guarded_async(name, function, context, given)
-            return await self._threads.run(functools.partial(_guarded, name, function, context, given), name)
+                return await self._guarded_async(name, function, context, given)
+            return await self._threads.run(functools.partial(self._guarded, name, function, context, given), name)
 
         return handle
 
@@ -232,6 +235,31 @@ class Device:
         if recheck is not None and not on_loop:
             recheck = functools.partial(anyio.from_thread.run_sync, recheck)
         return Call(permit.pid, permit.seq, permit.key, permit.attempt, permit.deadline, self._secrets, recheck)
+
+    def _guarded(self, name: str, function: Function, context: tuple[Call, ...], args: dict[str, Any]) -> Any:
+        try:
+            return function(*context, **args)
+        except (AgentOSError, KernelPanic):
+            raise
+        except Exception as error:  # the edge to foreign code: whatever it raises is the device's answer
+            raise self._failed(name, error) from error
+
+    async def _guarded_async(self, name: str, function: Function, context: tuple[Call, ...], args: dict[str, Any]) -> Any:
+        try:
+            return await function(*context, **args)
+        except (AgentOSError, KernelPanic):
+            raise
+        except Exception as error:  # the edge to foreign code: whatever it raises is the device's answer
+            raise self._failed(name, error) from error
+
+    def _failed(self, name: str, error: Exception) -> Unavailable:
+        """Return what a process is told of an exception; it may quote anything, but not the device's secrets."""
+        said = str(error)
+        for secret, value in self._secrets.items():
+            said = said.replace(value, f"[secret {secret}]") if value else said
+        text = f"{type(error).__name__}: {said}" if said else type(error).__name__
+        hint = "the device said no; look at its own message"
+        return Unavailable("device", f"`{name}` failed: {text}", may_have_happened=False, hint=hint, op=name)
 
 
 def _parts(op: str, declared: Declared) -> tuple[Function, dict[str, Any], Mapping[str, Any] | None]:
@@ -291,27 +319,3 @@ def _check_types(op: Op) -> None:
     for name in op.trusted - {"*"} if known else ():
         if name not in (known or ()):
             raise Invalid("op", f"the result of `{op.name}` has no field `{name}`", field=op.name, hint="check trusted=")
-
-
-def _guarded(name: str, function: Function, context: tuple[Call, ...], args: dict[str, Any]) -> Any:
-    try:
-        return function(*context, **args)
-    except (AgentOSError, KernelPanic):
-        raise
-    except Exception as error:  # the edge to foreign code: whatever it raises is the device's answer
-        raise _failed(name, error) from error
-
-
-async def _guarded_async(name: str, function: Function, context: tuple[Call, ...], args: dict[str, Any]) -> Any:
-    try:
-        return await function(*context, **args)
-    except (AgentOSError, KernelPanic):
-        raise
-    except Exception as error:  # the edge to foreign code: whatever it raises is the device's answer
-        raise _failed(name, error) from error
-
-
-def _failed(name: str, error: Exception) -> Unavailable:
-    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    hint = "the device said no; look at its own message"
-    return Unavailable("device", f"`{name}` failed: {text}", may_have_happened=False, hint=hint, op=name)

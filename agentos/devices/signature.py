@@ -5,6 +5,7 @@ A JSON schema is translated completely or refused: a keyword that is not underst
 
 from __future__ import annotations
 
+import functools
 import inspect
 import keyword
 from collections.abc import Callable, Mapping
@@ -12,7 +13,7 @@ from typing import Annotated, Any, Final, Literal, NotRequired
 
 from agentos.errors import Invalid
 
-__all__ = ["from_json_schema", "takes_context"]
+__all__ = ["from_json_schema", "takes_context", "without_bound"]
 
 _ANNOTATIONS: Final = frozenset(
     {"title", "description", "$schema", "$id", "examples", "$comment", "deprecated", "readOnly", "writeOnly", "format"}
@@ -59,6 +60,27 @@ def takes_context(function: Callable[..., Any], context: type, op: str, *, is_de
     annotation = first.annotation
     spelled = annotation if isinstance(annotation, str) else ""
     return first.name == "ctx" or annotation is context or spelled.strip("'\"").rpartition(".")[2] == context.__name__
+
+
+def without_bound(function: Any) -> Any:
+    """Return a `functools.partial` as a function of the arguments that it leaves open; anything else as it is.
+
+    What it binds is the app's: a caller can neither see nor replace it, by name either.
+    """
+    if not isinstance(function, functools.partial):
+        return function
+    inner, bound = function.func, function.keywords
+    parameters = [parameter for name, parameter in inspect.signature(function).parameters.items() if name not in bound]
+
+    def call(*args: Any, **options: Any) -> Any:
+        return function(*args, **options)
+
+    async def call_async(*args: Any, **options: Any) -> Any:
+        return await function(*args, **options)
+
+    made: Any = functools.update_wrapper(call_async if inspect.iscoroutinefunction(inner) else call, inner)
+    made.__signature__ = inspect.Signature(parameters)
+    return made
 
 
 def from_json_schema(op: str, schema: Mapping[str, Any], doc: str) -> tuple[Callable[..., Any], frozenset[str]]:

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from agentos.errors import Denied
-from agentos.kernel.counter import Counter, amount_text, to_units, window_us
+from agentos.kernel.counter import UNITS, Counter, amount_text, to_units, window_us
 
 if TYPE_CHECKING:
     from agentos.kernel.process import AgentProcess
     from agentos.policy.flow import Charge
 
-__all__ = ["Take", "expect_room", "key_of", "parts_of", "refusal", "units_of"]
+__all__ = ["Take", "expect_room", "key_of", "left_of", "parts_of", "refusal", "too_little", "units_of"]
 
 _HASH_BYTES: Final = 16
 
@@ -102,6 +102,19 @@ def expect_room(charge: Charge, units: int, counter: Counter | None, now: float)
     raise refusal(
         charge, "is reached", f"{detail}, room again in {_span(wait_s)}", "do not repeat the call before then", wait_s
     )
+
+
+def left_of(charge: Charge, counter: Counter, now: float) -> float:
+    """Return what a limit of a cost has left."""
+    return (_most(charge) - counter.at(now)) / UNITS
+
+
+def too_little(charge: Charge, counter: Counter, needs: float, now: float) -> Denied:
+    """Return the error of a call that is about to cost more than a limit has left."""
+    detail = f"{amount_text(counter.at(now))} of {amount_text(_most(charge))} used, this call needs about {needs:g}"
+    free_at = counter.free_at(_most(charge) - (to_units(needs, up=True) or 0))
+    wait_s = max(free_at - now, 0.0) if free_at is not None else None
+    return refusal(charge, "is reached", detail, "ask for less, or have a person change the limit", wait_s)
 
 
 def refusal(charge: Charge, what: str, detail: str, hint: str, wait_s: float | None = None) -> Denied:

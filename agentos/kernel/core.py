@@ -93,6 +93,7 @@ class Core:
         self.standing = StandingTable(ops, store.max_key(StandingRecord) + 1)
         self.secrets = Vault()
         self.people: People | None = None  # who may answer; None = whoever reaches the API
+        self.told_up_to: Callable[[str], int | None] = lambda profile: None  # what the model of a profile may be told at most
         self.checkpoints = CheckpointTable(store)
         self.forget_names: Callable[[str], None] = lambda namespace: (
             None

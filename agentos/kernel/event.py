@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -14,6 +15,8 @@ from agentos.abi.values import Event
 
 __all__ = ["EventBus", "event_of"]
 
+_DELTAS_KEPT_MAX: Final = EVENTS_KEPT_MAX // 2
+_TEXT_CHARS_SHOWN: Final = 2_000
 _KIND_BY_OUTCOME = {"denied": "denied", "": "started"}
 _SHOWN = ("op", "resource", "outcome", "code", "rule", "number", "cap", "ask", "parent")
 
@@ -27,8 +30,23 @@ def event_of(row: Row) -> Event:
     elif row.outcome in ("failed", "denied", "unknown") and row.result:
         data["error"] = decode(row.result)
     if row.op == "human.tell" and row.args:
-        data["text"] = decode(row.args).get("text")
+        told = decode(row.args)
+        data["text"] = told.get("text")
+        if "reply_to" in told:
+            data["reply_to"] = told["reply_to"]
+    if row.cost and row.kind != "intent":
+        data["cost"] = decode(row.cost)
+    if row.op == "llm.complete" and row.kind == "result" and row.outcome == "done":
+        data.update(_said(decode(row.result)), usd=data.get("cost", {}).get("usd", 0.0))
     return Event(seq=row.seq, kind=kind, pid=row.pid, at=row.at, data=data)
+
+
+def _said(reply: Any) -> dict[str, Any]:
+    """Return what an event shows of what a model said; one that is behind a handle stays there."""
+    if not isinstance(reply, Mapping) or "finish" not in reply:
+        return {}
+    shown = {name: reply[name] for name in ("turn", "finish", "tokens", "model") if name in reply}
+    return {**shown, "calls": [call["name"] for call in reply["calls"]], "text": reply["text"][:_TEXT_CHARS_SHOWN]}
 
 
 class EventBus:
@@ -52,8 +70,10 @@ class EventBus:
         return receive
 
     def publish(self, event: Event) -> None:
-        """Give an event to every follower."""
+        """Give an event to every follower; a delta only to those who keep up: who is slow misses that before anything else."""
         for stream in list(self._streams):
+            if event.kind == "delta" and stream.statistics().current_buffer_used >= _DELTAS_KEPT_MAX:
+                continue
             try:
                 stream.send_nowait(event)
             except (anyio.WouldBlock, anyio.BrokenResourceError, anyio.ClosedResourceError):

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agentos.abi.codec import decode, encode
+from agentos.abi.codec import decode, encode, plain
 from agentos.abi.fence import has_fence, own_words
 from agentos.abi.labels import UNTRUSTED
 from agentos.abi.limits import GOAL_BYTES_MAX, IDENTIFIER_CHARS_MAX, LINEAGE_DEPTH_MAX
 from agentos.abi.records import Change, NameRecord, ProcessRecord
+from agentos.abi.resultschema import check_result
 from agentos.abi.values import ErrorData, Exit
 from agentos.errors import AgentOSError, Denied, Invalid
 from agentos.kernel.budget import Account, parse_limits
@@ -34,7 +35,9 @@ if TYPE_CHECKING:
     from agentos.abi.image import AgentImage
     from agentos.kernel.core import Core
 
-__all__ = ["Birth", "decode_layers", "end", "end_below", "exec_image", "fork", "kill", "link", "signal", "spawn"]
+__all__ = [
+    "Birth", "charge_late", "check_exit", "decode_layers", "end", "end_below", "exec_image", "fork", "kill", "link", "signal", "spawn",
+]  # fmt: skip
 
 _NEVER = float("inf")
 
@@ -62,13 +65,14 @@ def spawn(core: Core, image: AgentImage, birth: Birth, parent: AgentProcess | No
     """Start a process and return it; it runs once the caller's append is made and the scheduler admits it.
 
     Raises:
-        Invalid: a bad goal, name, weight, budget or capability text.
+        Invalid: a bad goal, name, weight, budget or capability text, or no model to drive it.
         Denied: `denied.capability` (the parent does not hold what is granted), `denied.budget` (children, depth).
     """
     limits = {**parse_limits(image.limits), **parse_limits(birth.budget)}
     for name, bound in parse_limits(image.limits).items():
         limits[name] = min(limits[name], bound)
     check_birth(birth)
+    core.runner.expect_model(image)
     grants = plan(core, image, birth.grant, parent)
     if parent is not None:
         check_family(parent)
@@ -332,6 +336,24 @@ def end(
     for scope in (process.scope, *process.host_scopes):
         if scope is not None:
             scope.cancel()
+
+
+def check_exit(process: AgentProcess, value: Any) -> None:
+    """Check what a process would end with.
+
+    Raises:
+        Invalid: it does not fit the result schema of its image.
+    """
+    if process.image.result_schema is not None:
+        check_result(plain(value), process.image.result_schema)
+
+
+def charge_late(core: Core, process: AgentProcess, cost: dict[str, float], changes: list[Change]) -> None:
+    """Write down the cost of a call that outlived its process: it was folded into those above before that was known."""
+    changes.append(core.account_change(process))
+    for above in process.account.counted_in():
+        above.fold_cost(cost)
+        changes.append(Change(above.snapshot(), above.record.seq))
 
 
 def _end_standing(core: Core, process: AgentProcess, changes: list[Change]) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import anyio
 
     from agentos.abi.image import AgentImage
-    from agentos.kernel.budget import Account
+    from agentos.kernel.budget import Account, Hold
     from agentos.kernel.tape import Tape
     from agentos.kernel.tree import Tree
     from agentos.policy import CapSpec, Stack, Verdict
@@ -75,7 +75,7 @@ class AgentProcess:
         self.branches = 0
         self.open_calls: dict[OpenCall, None] = {}
         self.waiting = 0
-        self.intents: dict[int, None] = {}
+        self.intents: dict[int, Hold | None] = {}  # open ones, and what they hold of the budget
         self.host_calls = 0
         self.host_scopes: dict[anyio.CancelScope, None] = {}  # of effects of the host's calls
         self.scope: anyio.CancelScope | None = None

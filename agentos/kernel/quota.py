@@ -16,11 +16,13 @@ from __future__ import annotations
 
 from collections import Counter as Tally
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from agentos.abi.limits import QUOTA_VALUES_MAX, QUOTAS_MAX
 from agentos.abi.records import Change, QuotaRecord
-from agentos.kernel.charge import Take, expect_room, key_of, refusal, units_of
+from agentos.abi.syscall import Estimate
+from agentos.kernel.charge import Take, expect_room, key_of, left_of, refusal, too_little, units_of
 from agentos.kernel.counter import UNITS, Counter
 from agentos.kernel.counters import CounterTable
 
@@ -98,6 +100,24 @@ class QuotaTable:
                 counter = self._counters.hold(key)
                 takes.append(Take(charge, counter, units_of(charge), None))
         return Reservation(tuple(takes)) if takes else None
+
+    def bounded(self, reservation: Reservation | None, estimate: Estimate, now: float) -> Estimate:
+        """Cut what a call wants beyond its least down to what the limits of its cost have left.
+
+        Raises:
+            Denied: `denied.policy`, one has less left than the least.
+        """
+        for take in reservation.takes if reservation is not None else ():
+            name = take.charge.of
+            if name not in estimate.least or take.charge.amount_max is None:
+                continue
+            least, each = estimate.least[name], estimate.each.get(name, 0.0)
+            left = left_of(take.charge, take.counter, now)
+            if left < least + (each if estimate.units else 0):
+                raise too_little(take.charge, take.counter, least, now)
+            if each:
+                estimate = replace(estimate, units=min(estimate.units, int((left - least) / each)))
+        return estimate
 
     def changes(self, reservation: Reservation | None, changes: list[Change]) -> None:
         """Write down what was taken, in the append that admits the call."""

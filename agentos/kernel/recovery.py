@@ -33,7 +33,7 @@ from agentos.abi.records import (
 )  # fmt: skip
 from agentos.abi.syscall import Wait
 from agentos.errors import Invalid
-from agentos.kernel.budget import Account
+from agentos.kernel.budget import Account, used_by
 from agentos.kernel.lifecycle import link
 from agentos.kernel.poison import hold_if_poisoned
 from agentos.kernel.process import AgentProcess, OpenCall
@@ -147,9 +147,7 @@ def _count_tail(core: Core, pid: int, account: Account) -> None:
     while True:
         rows = core.store.tape(pid, after, REPLAY_CACHE_ROWS)
         for row in rows:
-            is_new = row.kind in ("call", "intent") and not row.parent  # an intent with a parent runs an interrupted one again
-            used = {"calls": 1.0} if is_new and row.outcome != "denied" else {}
-            for name, amount in [*used.items(), *(decode(row.cost).items() if row.cost else ())]:
+            for name, amount in used_by(row).items():
                 account.own[name] = account.own.get(name, 0) + amount
                 account.used[name] = account.used.get(name, 0) + amount
             after = row.seq
@@ -214,7 +212,10 @@ def _has_to_run(core: Core, process: AgentProcess) -> bool:
     record = process.record
     if not core.runner.can_run(process):
         log.warning("program_missing pid=%d image=%s", process.pid, record.image)
-        return False  # it stays as it is, for a kernel that has its program
+        if core.runner.has_program(process.image):
+            missing = f"model {process.image.profile}"
+            core.waits.enter(OpenCall(process, "", [("model", process.image.profile)], None, missing))
+        return False  # it stays as it is, for a kernel that has its program, and the model that drives it
     if record.state != "waiting" or not record.waits or process.last_seq > record.seq:
         return True
     waits, due, doing, was_parked = decode(record.waits)

@@ -27,6 +27,7 @@ ENV_PREFIX: Final = "AGENTOS_SECRET_"
 _CHARS_MIN: Final = 6  # a shorter value would be found in texts that have nothing to do with it
 _CHARS_MAX: Final = 65_536
 _SECRETS_MAX: Final = 1_000
+_HEAD_CHARS: Final = 4  # by which the spellings of secrets are found that a text may have begun
 _KEPT: Final = 16  # earlier values of a secret that changes, which are scrubbed as well
 
 
@@ -55,6 +56,8 @@ class Vault:
         self._given = found
         self._seen: dict[str, list[str]] = {}
         self._needles: list[tuple[bytes, str, re.Pattern[str]]] = []
+        self._heads: dict[str, list[str]] = {}  # beginning of a spelling -> the spellings
+        self._chars_most = 0
         for name, value in found.items():
             if not callable(value):
                 self._see(name, value)
@@ -98,6 +101,16 @@ class Vault:
         for _, name, pattern in self._needles:
             text = pattern.sub(f"[secret {name}]", text)
         return text
+
+    def unsure(self, text: str) -> int:
+        """Return how many characters at the end of a scrubbed text can be the beginning of a known value, cut off there."""
+        if not self._heads:
+            return 0
+        for at in range(max(len(text) - self._chars_most + 1, 0), len(text)):
+            begun = self._heads.get(text[at : at + _HEAD_CHARS])
+            if begun is not None and any(needle.startswith(text[at:]) for needle in begun):
+                return len(text) - at
+        return 0
 
     def scrub(self, value: Any) -> Any:
         """Return plain data with every known value in its texts, bytes and keys replaced."""
@@ -145,6 +158,11 @@ class Vault:
             (needle.encode(), name, re.compile(re.escape(needle)))
             for needle, name in sorted(found.items(), key=lambda item: -len(item[0]))
         ]
+        self._chars_most = max(map(len, found))
+        self._heads = {}
+        for needle in found:
+            for chars in range(1, _HEAD_CHARS + 1):
+                self._heads.setdefault(needle[:chars], []).append(needle)
 
 
 def _is_fit(value: Any) -> bool:

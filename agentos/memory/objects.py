@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from agentos.abi import labels as label_words
@@ -93,9 +94,11 @@ class ObjectTable:
         if record.type not in ("list", "json"):
             raise Invalid("state", f"`{'/'.join(where)}` is a {record.type}, not a list", hint="put a list first", field="name")
         packed = self._store.objects.append(record.value, element)
-        return self._write(
+        is_stricter = label_words.level(record.labels) > label_words.level(label)
+        ref = self._write(
             where, record, packed, permit, label=label | record.labels, type_name="list", size=len(encode(element))
         )
+        return replace(ref, digest="") if is_stricter else ref  # from a digest what was there before could be guessed
 
     def _write(  # noqa: PLR0913 - the columns of a version
         self, where: Where, record: NameRecord | None, packed: bytes, permit: Permit, *, label: int, type_name: str, size: int

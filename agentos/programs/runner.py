@@ -27,15 +27,35 @@ _Record = TypeVar("_Record", bound=StateRecord)
 
 
 class ProgramRunner:
-    """Runs programs; implements `abi.protocols.Runner`."""
+    """Runs programs; implements `abi.protocols.Runner`.
 
-    def __init__(self, broker: Broker, programs: Programs) -> None:
+    Args:
+        broker: The door.
+        programs: Durable functions by name.
+        expect_model: Raises Invalid for the name of a model that this kernel has not got; None lets every name pass.
+    """
+
+    def __init__(self, broker: Broker, programs: Programs, expect_model: Callable[[str], Any] | None = None) -> None:
         self._broker = broker
         self.programs = programs
+        self._expect_model = expect_model
 
     def can_run(self, process: AgentProcess) -> bool:
-        """Say whether this kernel has the program of the process."""
+        """Say whether this kernel has the program of the process, and the model that drives it."""
+        try:
+            self.expect_model(process.image)
+        except Invalid:
+            return False
         return self.has_program(process.image)
+
+    def expect_model(self, image: AgentImage) -> None:
+        """Look whether this kernel has the model that drives processes of an image, if one does.
+
+        Raises:
+            Invalid: `invalid.argument`, it has not.
+        """
+        if image.body.kind == "react" and self._expect_model is not None:
+            self._expect_model(image.profile)
 
     def has_program(self, image: AgentImage) -> bool:
         """Say whether this kernel has the program that processes of an image run."""

@@ -167,6 +167,11 @@ class Sys:
         return self._process.pid
 
     @property
+    def ppid(self) -> int:
+        """The pid of who started it, 0 for the host."""
+        return self._process.record.ppid
+
+    @property
     def goal(self) -> Any:
         """The goal it was started with, None when there is none."""
         return self._process.goal

@@ -1,6 +1,7 @@
 """Boot and shutdown: from a path to a running kernel and back.
 
 INVARIANT nothing-outlives-the-runtime: every task belongs to the one task group that `Open` holds; leaving the block ends them all.
+INVARIANT a-bounded-run-never-changes-fate: a cancellation from around the block does not reach the tasks; the block is left as ever.
 
 Leaving: running effects get `grace_s`, then they are cancelled and settle by their effect class; programs stop where they are and go on
 from their journal when the store is opened again; nothing dies.
@@ -10,19 +11,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import anyio
-from anyio.abc import TaskGroup
+from anyio.abc import TaskGroup, TaskStatus
 
 from agentos.abi.limits import GRACE_S, HANG_UP_S, LEASE_TTL_S, LEASE_TTL_S_MAX, LEASE_TTL_S_MIN, THREADS_MAX
 from agentos.abi.ops import builtin
 from agentos.abi.place import Dsn, place_of
 from agentos.abi.protocols import Clock
 from agentos.broker.broker import Broker
-from agentos.devices.llm.profile import with_profiles
+from agentos.devices.llm.profile import config_path, expect_model, with_profiles
+from agentos.devices.llm.scripted import Recorder
 from agentos.errors import Invalid
 from agentos.kernel import ops as kernel_ops
 from agentos.kernel import recovery
@@ -41,7 +44,7 @@ from agentos.runtime.clock import SystemClock
 from agentos.runtime.decision import DryRuns
 from agentos.runtime.images import register_syscall
 from agentos.runtime.kernel import Kernel
-from agentos.runtime.places import default_store, label_places, refuse_inside, virtual_mounts
+from agentos.runtime.places import default_store, label_places, refuse_config, refuse_copy, refuse_inside, virtual_mounts
 from agentos.runtime.policies import admin_policies, as_policies
 from agentos.store import Store, freed, open_store
 from agentos.tools.declaration import declaration
@@ -134,12 +137,16 @@ class Open:
         self.owns: Callable[[int], bool] = lambda schedule: True  # which schedules this kernel starts the runs of
         self.started: Callable[[int], None] = lambda pid: None  # is told of the processes that schedules start
         self._closers: list[Callable[[], None]] = []
-        self._tasks: TaskGroup
+        self._tasks: TaskGroup | None = None
+        self._around: TaskGroup
 
     async def __aenter__(self) -> Kernel:
         """Open the store, bring every living process back, and start."""
         if not isinstance(self._where, str):
             refuse_inside(self._where, self._mounts)
+        refuse_config(config_path(os.environ), self._mounts)
+        for recorded in (profile.driver.path for profile in self._models.values() if isinstance(profile.driver, Recorder)):
+            refuse_copy(recorded, None, self._mounts)
         store = await self._opened()
         self._closers.append(store.close)
         try:
@@ -147,12 +154,13 @@ class Open:
         except BaseException:
             self._close()
             raise
-        self._tasks = anyio.create_task_group()
-        await self._tasks.__aenter__()
+        self._around = anyio.create_task_group()
+        await self._around.__aenter__()
         try:
+            self._tasks = await self._around.start(_tasks)
             await self._start(store)
         except BaseException:
-            self._tasks.cancel_scope.cancel()
+            self._cancel_tasks()
             try:
                 await self._end_tasks()  # noqa: ASYNC102 - every task was just cancelled; this waits for no more than their ends
             finally:
@@ -198,12 +206,14 @@ class Open:
         )
         broker.door.overlaid = {syscall.op.name: syscall for syscall in files.overlay(core.overlays)}
         broker.door.serve(register_syscall(core, broker))
-        models = LanguageModels(self._models, lambda name: declaration(table.find(name)))
+        models = LanguageModels(self._models, lambda name: declaration(table.find(name)), self._secrets.watch)
         core.slots |= {name: Slots(name, count) for name, count in models.slots().items()}
+        core.told_up_to = models.clearance
         for syscall in (*tool_syscalls(broker), *models.syscalls(table)):
             broker.door.serve(syscall)
         programs = Programs(self._programs)
-        core.runner, core.checker = ProgramRunner(broker, programs), DryRuns(broker)
+        core.runner = ProgramRunner(broker, programs, partial(expect_model, self._models))
+        core.checker = DryRuns(broker)
         core.schedules.owns, core.schedules.started = self.owns, self.started
         self._recovered = recovery.load(core, resume=self._resume)
         kernel = Kernel(core, broker, programs)
@@ -212,6 +222,7 @@ class Open:
 
     async def _start(self, store: Store) -> None:
         kernel, tasks = self._kernel, self._tasks
+        assert tasks is not None, "they were made before anything is started in them"
         core = kernel.core
         core.note(0, "boot", {"epoch": store.epoch})
         tasks.start_soon(store.journal.run)
@@ -250,7 +261,7 @@ class Open:
             try:
                 core.write_waits()
             finally:
-                self._tasks.cancel_scope.cancel()
+                self._cancel_tasks()
                 await self._end_tasks()  # noqa: ASYNC102 - every task was just cancelled; this waits for no more than their ends
         finally:
             core.events.close()
@@ -263,10 +274,14 @@ class Open:
         with anyio.CancelScope(shield=True), anyio.move_on_after(HANG_UP_S):
             await self._kernel.languages.close()
 
+    def _cancel_tasks(self) -> None:
+        if self._tasks is not None:
+            self._tasks.cancel_scope.cancel()
+
     async def _end_tasks(self) -> None:
         """Wait for the task group; a panic in one of its tasks is raised as itself, not as a group of one."""
         try:
-            await self._tasks.__aexit__(None, None, None)
+            await self._around.__aexit__(None, None, None)
         except BaseExceptionGroup as group:
             raise _only(group) from None
 
@@ -274,6 +289,14 @@ class Open:
         for close in self._closers:
             close()
         self._closers.clear()
+
+
+async def _tasks(*, task_status: TaskStatus[TaskGroup]) -> None:
+    """Hold the tasks of a kernel. Whoever cancels the host's block cancels none of them: they end when the block has been left properly."""
+    with anyio.CancelScope(shield=True):
+        async with anyio.create_task_group() as tasks:
+            task_status.started(tasks)
+            await anyio.sleep_forever()
 
 
 def _only(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -342,9 +342,9 @@ class RemoteProcess:
         """As `Process.query`."""
         return await self._link.request("process.query", {"name": name}, pid=self.pid)
 
-    def stream(self, text: Any = None) -> AsyncIterator[Event]:
-        """As `Process.stream`."""
-        return self._link.stream("process.stream", {"text": text}, pid=self.pid)
+    def stream(self, text: Any = None, *, since: int | None = None) -> AsyncIterator[Event]:
+        """As `Process.stream`; the end of the kernel is `unavailable.cancelled`."""
+        return self._link.stream("process.stream", {"text": text, "since": since}, pid=self.pid)
 
     async def caps(self) -> list[CapInfo]:
         """As `Process.caps`."""

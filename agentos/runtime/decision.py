@@ -20,6 +20,7 @@ from typing import Any
 from agentos.abi.labels import LEVELS, names
 from agentos.abi.records import StandingRecord
 from agentos.broker.broker import Broker
+from agentos.broker.labels import clearance_of
 from agentos.broker.offer import covering
 from agentos.broker.request import Request
 from agentos.errors import Denied
@@ -124,7 +125,7 @@ def _capability(call: Request, denied: Denied | None) -> str:
 
 def _labels(call: Request) -> list[str]:
     """Return what the process carries and what the op takes, where either says something."""
-    carried, clearance = names(call.process.call_label), call.op.clearance
+    carried, clearance = names(call.process.call_label), clearance_of(call)
     if not carried:
         return []
     takes = "" if clearance is None else f"; {call.op.name} takes up to {LEVELS[clearance]}"

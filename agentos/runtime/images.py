@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import logging
+import re
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from agentos.abi.image import AgentImage, Seed
-from agentos.abi.limits import IMAGE_FILE_BYTES_MAX, IMAGE_FILES_MAX
+from agentos.abi.limits import IMAGE_FILE_BYTES_MAX, IMAGE_FILES_MAX, MANIFEST_BYTES_MAX
 from agentos.abi.permit import Permit
 from agentos.abi.records import Change
 from agentos.abi.resource import canonical_path
 from agentos.abi.syscall import Syscall
-from agentos.errors import Invalid
+from agentos.broker.handle import is_handle
+from agentos.errors import Denied, Invalid
 from agentos.kernel.core import Core
 from agentos.kernel.process import AgentProcess
 
@@ -26,13 +28,14 @@ if TYPE_CHECKING:
 __all__ = ["load_image", "register_syscall"]
 
 log = logging.getLogger("agentos.runtime")
+_SAYS_SO: Final = re.compile(rb"""^[ \t{]*["']?agentos["']?[ \t]*:""", re.MULTILINE)
 
 
 def load_image(core: Core, name: str | Path, changes: list[Change]) -> AgentImage:
     """Return the image that a host means by `name`, registering what its folder holds when it is a path.
 
     The images beside a manifest are registered with it, so that its processes can spawn them by ``name:version``; a broken one
-    among them is logged and missing, and does not keep the wanted one from starting.
+    among them is logged and missing, and does not keep the wanted one from starting. Other YAML files may lie there too.
 
     Raises:
         Invalid: `invalid.manifest`, or there is no such image.
@@ -43,11 +46,22 @@ def load_image(core: Core, name: str | Path, changes: list[Change]) -> AgentImag
     path = Path(name)
     image = AgentImage.load(path, parents=core.images.get)
     for sibling in sorted({*path.parent.glob("*.yaml"), *path.parent.glob("*.yml")} - {path}):
+        if not _is_manifest(sibling):
+            continue
         try:
             core.images.register(AgentImage.load(sibling, parents=core.images.get), changes, core.clock.now())
         except Invalid as error:
             log.warning("image_skipped path=%s error=%s", sibling, error)
     return image
+
+
+def _is_manifest(path: Path) -> bool:
+    """Return whether a YAML file has the key that every manifest has. One that cannot be read is for `load` to complain of."""
+    try:
+        with path.open("rb") as file:
+            return _SAYS_SO.search(file.read(MANIFEST_BYTES_MAX)) is not None
+    except OSError:
+        return True
 
 
 # --- image.register, for processes -----------------------------------------------------------------------------------------------
@@ -97,6 +111,9 @@ async def _read(core: Core, broker: Broker, process: AgentProcess, permit: Permi
         core.scheduler.suspend(process)
         process.branches -= 1
         process.host_calls -= 1
+    if is_handle(data):
+        why = data.get("why") or "its content is kept behind a handle"
+        raise Denied("label", f"`{path}` makes no image of this process: {why}", hint="let the host register it", op="image.register")
     return bytes(data)
 
 

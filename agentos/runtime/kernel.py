@@ -209,7 +209,7 @@ class Kernel(Asking, History, Undoing, Replays, Schedules, Upkeep):
                 seen = event.seq
                 yield event
             async for event in follower:
-                if event.seq > seen:
+                if event.kind == "delta" or event.seq > seen:  # a delta has the number of a row that came before it
                     await core.journal.durable(event.seq)
                     yield event
         finally:

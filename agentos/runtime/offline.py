@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio.to_thread
 
-from agentos.abi.codec import decode, encode
+from agentos.abi.codec import encode
 from agentos.abi.limits import PAGE_ROWS, STANDING_GRANTS_MAX
 from agentos.abi.place import Dsn, Place
 from agentos.abi.records import (
@@ -33,6 +33,7 @@ from agentos.abi.records import (
 from agentos.abi.values import CapInfo, Checkpoint, Event, Exit, ProcessInfo, ReplayReport, Schedule
 from agentos.errors import Invalid, Unavailable
 from agentos.kernel.ask import Answer, Ask, AskTable, Standing, as_ask
+from agentos.kernel.budget import used_by
 from agentos.kernel.event import event_of
 from agentos.kernel.holding import with_lineage
 from agentos.kernel.info import exit_from, from_record
@@ -358,7 +359,7 @@ class StoredProcess:
             raise no_kernel("wait")
         return exit_from(record)
 
-    async def stream(self, text: Any = None) -> AsyncIterator[Event]:
+    async def stream(self, text: Any = None, *, since: int | None = None) -> AsyncIterator[Event]:
         """Refuse: nothing happens.
 
         Raises:
@@ -425,8 +426,7 @@ def _tail(store: Store, pid: int, after: int) -> dict[str, float]:
     used: dict[str, float] = {}
     while rows := store.tape(pid, after, PAGE_ROWS):
         for row in rows:
-            _add(used, {"calls": 1.0} if row.kind in ("call", "intent") and row.outcome != "denied" else {})
-            _add(used, decode(row.cost) if row.cost else {})
+            _add(used, used_by(row))
         after = rows[-1].seq
     return used
 

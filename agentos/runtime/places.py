@@ -16,7 +16,8 @@ from agentos.abi.place import Dsn, Place
 from agentos.errors import Invalid
 
 __all__ = [
-    "beside", "control_path", "default_store", "label_places", "refuse_copy", "refuse_inside", "state_folder", "virtual_mounts",
+    "beside", "control_path", "default_store", "label_places", "refuse_config", "refuse_copy", "refuse_inside", "state_folder",
+    "virtual_mounts",
 ]  # fmt: skip
 
 _SOCKET_PATH_MAX = 100  # bytes; sun_path has 108
@@ -111,6 +112,20 @@ def refuse_inside(store: Place, mounts: Mapping[str, tuple[Path, bool]]) -> None
                 hint="keep the store outside every mount: agents could read and change it there",
                 reason="in_mount",
             )
+
+
+def refuse_config(path: Path, mounts: Mapping[str, tuple[Path, bool]]) -> None:
+    """Refuse a configuration file that a process could reach, or could make: it says where conversations and keys go.
+
+    Raises:
+        Invalid: `invalid.store`, reason in_mount.
+    """
+    real = path.expanduser().resolve()
+    for prefix, (folder, _) in mounts.items():
+        if real.is_relative_to(folder):
+            said = f"the configuration file `{path}` lies inside the mount `{prefix}` ({folder})"
+            hint = "agents could write it there: set AGENTOS_CONFIG to a place outside of every mount"
+            raise Invalid("store", said, hint=hint, reason="in_mount")
 
 
 def refuse_copy(path: Path, store: Place | None, mounts: Mapping[str, tuple[Path, bool]]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
+from contextlib import closing
+from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -17,16 +19,17 @@ from agentos.broker.request import Deadline
 from agentos.errors import AgentOSError, Invalid, Unavailable
 from agentos.kernel.holding import listing
 from agentos.kernel.info import exit_from, from_record, info
-from agentos.kernel.lifecycle import end, fork, signal
+from agentos.kernel.lifecycle import check_exit, end, fork, signal
 from agentos.kernel.process import AgentProcess, ProcessEnded
 from agentos.kernel.speculation import check_not_nested, speculate
+from agentos.runtime.follower import Follower
 from agentos.runtime.outcome import Outcome
 
 if TYPE_CHECKING:
     from agentos.broker.broker import Broker
     from agentos.kernel.core import Core
 
-__all__ = ["Process"]
+__all__ = ["Process", "is_end"]
 
 _numbers = count(1)
 _LOOK_S = 0.01
@@ -189,8 +192,13 @@ class Process:
         await core.journal.durable(core.note(self.pid, "state", {"signal": what, "state": process.state}, changes))
 
     async def exit(self, value: Any = None) -> None:
-        """End a host process with a value."""
+        """End a host process with a value.
+
+        Raises:
+            Invalid: the value does not fit the result schema of its image; the process goes on.
+        """
         core, process = self._core, self._live()
+        check_exit(process, value)
         changes: list[Change] = []
         end(core, process, "exited", changes, value)
         await core.journal.durable(core.note(self.pid, "exited", {"state": "exited"}, changes))
@@ -275,20 +283,33 @@ class Process:
 
     # --- looking ------------------------------------------------------------------------------------------------------------
 
-    async def stream(self, text: Any = None) -> AsyncIterator[Event]:
-        """Yield this process's events as they happen, until it has ended; with `text`, send that first."""
-        follower = self._core.events.follow()
-        if text is not None:
-            await self.send(text)
-        try:
+    async def stream(self, text: Any = None, *, since: int | None = None) -> AsyncIterator[Event]:
+        """Yield what this process does, as it happens, until it has ended; with `text`, send that and end with its answer.
+
+        The events are those of `Kernel.events`, and ``delta``, pieces of what a model says. A text that the process tells in reply to a
+        message is an event ``answer``: its data has `text` and `reply_to`, the message. A react process that gets messages while it works
+        answers all of them at once: an answer to a later message is one to this.
+        Who is slow misses pieces of what a model says, nothing else. An ended process has no events but past ones.
+
+        Args:
+            text: Message to send first, as `send` would.
+            since: Journal number; what happened after that row comes first. None: from now on.
+
+        Raises:
+            Invalid: there is no such process, or `text` is for one that has ended.
+
+        Cancellation: safe at any event; nothing of the process is touched.
+        """
+        with closing(Follower(self._core, self.pid, since)) as follower:  # follows before anything is sent
+            process = self._live() if text is not None else self._core.processes.get(self.pid)
+            takes_later = process is not None and process.record.program == "react"
+            self._record()
+            message = await self.send(text) if text is not None else None
             async for event in follower:
-                if event.pid == self.pid:
-                    await self._core.journal.durable(event.seq)
-                    yield event
-                if event.pid == self.pid and event.kind == "exited":
+                shown = _as_answer(event)
+                yield shown
+                if is_end(event) or (message is not None and _answers(shown, message, takes_later)):
                     return
-        finally:
-            follower.close()
 
     async def caps(self) -> list[CapInfo]:
         """Return its live capabilities."""
@@ -316,6 +337,24 @@ class Process:
         if record is None:
             raise Invalid("argument", f"there is no process {self.pid}", hint="see `agentos ps --all`", pid=self.pid)
         return record
+
+
+def is_end(event: Event) -> bool:
+    """Say whether an event is the end of its process."""
+    return event.kind == "exited" or (event.kind == "call" and event.data.get("op") == "proc.exit")
+
+
+def _as_answer(event: Event) -> Event:
+    """Return a text that replies to a message as an ``answer``, and any other event as it is."""
+    is_answer = event.kind == "call" and event.data.get("op") == "human.tell" and event.data.get("reply_to") is not None
+    return replace(event, kind="answer") if is_answer else event
+
+
+def _answers(event: Event, message: int, takes_later: bool) -> bool:
+    if event.kind != "answer":
+        return False
+    answered: int = event.data["reply_to"]
+    return answered == message or (takes_later and answered > message)
 
 
 def _waits_beside(process: AgentProcess) -> bool:

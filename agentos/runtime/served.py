@@ -291,6 +291,7 @@ class _Name(_Arguments):
 
 class _Text(_Arguments):
     text: Any = None
+    since: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +17,10 @@ from agentos.shell.askframe import columns_of, framed
 from agentos.shell.context import Shell, is_remote
 from agentos.shell.follow import Followed, Follower
 from agentos.shell.groups import leaves
+from agentos.shell.interrupts import Interrupts
 from agentos.shell.output import Format, Page
 from agentos.shell.people import People
+from agentos.shell.talk import Talk
 from agentos.shell.trees import drawn
 from agentos.shell.views import Lines, Live, View
 from agentos.shell.watch import Watch
@@ -44,6 +48,8 @@ class Order:
         mounts: Folders to mount, when the kernel is our own.
         mode: What the kernel does about effects and questions, when it is our own; None: it asks.
         no_policy: Processes of an application may go on without its policy.
+        models: Model profiles of the kernel, when it is our own.
+        talk: Have the person talk to the process.
     """
 
     approve: Sequence[str] = ()
@@ -52,6 +58,8 @@ class Order:
     mounts: dict[str, Any] = field(default_factory=dict)
     mode: str | None = None
     no_policy: bool = False
+    models: dict[str, Any] = field(default_factory=dict)
+    talk: bool = False
 
 
 async def conduct(shell: Shell, kernel: Kernel, pid: int, order: Order, *, since: int, resumed: bool = False) -> int:
@@ -71,12 +79,14 @@ async def conduct(shell: Shell, kernel: Kernel, pid: int, order: Order, *, since
     """
     shell.parting = _parting(shell, kernel, pid)
     watch = Watch(every_call=order.verbose)
-    view: View = Live() if sys.stderr.isatty() else Lines()
+    view: View = Live() if sys.stderr.isatty() and os.environ.get("TERM", "") not in ("", "dumb") else Lines()
+    interrupts = Interrupts(shell, kernel, pid) if shell.has_person else None
+    talk = Talk(kernel.process(pid), view, interrupts) if order.talk and interrupts is not None else None
     people = People(order.approve, is_present=shell.has_person, say=shell.output.note)
     try:
-        followed = await Follower(kernel, people, view, watch).follow(
-            pid, since=since, timeout_s=order.timeout_s, resumed=resumed
-        )
+        follower = Follower(kernel, people, view, watch, interrupts=interrupts, talk=talk)
+        with interrupts.caught() if interrupts is not None else nullcontext():
+            followed = await follower.follow(pid, since=since, timeout_s=order.timeout_s, resumed=resumed)
     except TimeoutError as error:
         said = f"process {pid} has not ended within {words.span(order.timeout_s or 0)}"
         raise Unavailable("timeout", said, hint=f"it was not touched; {shell.parting[-1]}", pid=pid) from error
@@ -87,6 +97,8 @@ async def conduct(shell: Shell, kernel: Kernel, pid: int, order: Order, *, since
     finally:
         view.close()
     infos = [replace(info, usage=watch.usage(info)) for info in followed.infos]
+    if followed.exit is None and talk is not None and talk.is_over:
+        return _report_left(shell, pid, infos)
     if followed.exit is None:
         return _report_pending(shell, followed, infos)
     return _report(shell, pid, followed.exit, infos, watch)
@@ -110,8 +122,10 @@ def _report(shell: Shell, pid: int, end: Exit, infos: list[ProcessInfo], watch: 
         "pid": pid, "image": root.image, "digest": root.digest, "state": end.state, "value": end.value, "usage": root.usage,
         "processes": infos,
     }  # fmt: skip
+    data["cost"] = {name: root.usage[name] for name in ("calls", "tokens", "usd") if name in root.usage}
     if watch is not None:
         data["denied"] = denials
+        data["turns"] = list(watch.turns.over)
     if end.state == "exited":
         text = "" if end.value is None else words.value(end.value)
         shell.output.emit(Page(data, text=text, name=lambda _: pid))
@@ -126,6 +140,16 @@ def _report(shell: Shell, pid: int, end: Exit, infos: list[ProcessInfo], watch: 
         fields = end.error.fields if end.error is not None else {}
         shell.output.emit(Page({"code": code, "message": message, "hint": hint, "fields": fields, **data}))
     return status.of_exit(end)
+
+
+def _report_left(shell: Shell, pid: int, infos: list[ProcessInfo]) -> int:
+    root = next(info for info in infos if info.pid == pid)
+    shell.output.note(
+        f"process {pid} waits for a message, {words.cost(root.usage)}\ntalk on with: {shell.hint('attach', pid, '-i')}"
+    )
+    if shell.output.format not in (Format.TABLE, Format.NAME):
+        shell.output.emit(Page({"pid": pid, "state": root.state, "usage": root.usage, "processes": infos}))
+    return status.OK
 
 
 def _report_pending(shell: Shell, followed: Followed, infos: list[ProcessInfo]) -> int:

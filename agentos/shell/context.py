@@ -22,7 +22,7 @@ from agentos.shell.output import Output
 if TYPE_CHECKING:
     from agentos.runtime.kernel import Kernel
 
-__all__ = ["Shell", "is_remote"]
+__all__ = ["Shell", "expect_as_it_is", "is_remote"]
 
 
 class Shell:
@@ -124,8 +124,9 @@ class Shell:
 
     @asynccontextmanager
     async def driving(
-        self, *, resume: bool = True, mounts: dict[str, Any] | None = None, mode: str | None = None, no_policy: bool = False
-    ) -> AsyncIterator[Kernel]:
+        self, *, resume: bool = True, mounts: dict[str, Any] | None = None, mode: str | None = None, no_policy: bool = False,
+        models: dict[str, Any] | None = None,
+    ) -> AsyncIterator[Kernel]:  # fmt: skip
         """Reach the kernel that runs the store's processes, becoming it when nobody else is.
 
         Args:
@@ -133,15 +134,16 @@ class Shell:
             mounts: Folders to mount, when the kernel is our own.
             mode: Its mode, when it is our own.
             no_policy: Processes of an application may go on without the policy that it opens the store with.
+            models: Its model profiles beside those of the host's configuration, when it is our own.
 
         Raises:
-            Invalid: the store cannot be opened, there is no such mode, `mounts` or a `mode` are given and another kernel has the
-                store, or it holds processes of an application, which would go on without its policy.
+            Invalid: the store cannot be opened, there is no such mode, `mounts`, a `mode` or `models` are given and another kernel has
+                the store, or it holds processes of an application, which would go on without its policy.
         """
         if self.has_store:
             async with self.looking() as kernel:
                 if is_remote(kernel):
-                    _expect_as_it_is(mounts, mode)
+                    expect_as_it_is(mount=mounts, mode=mode, model=models)
                     yield kernel
                     return
                 if resume and not no_policy:
@@ -149,7 +151,9 @@ class Shell:
         from agentos.runtime.boot import Open  # noqa: PLC0415 - only verbs that need a kernel pay for it
 
         _make_private(state_folder())
-        opening = Open(self.store, workspace=self.workspace, mounts=mounts or {}, resume=resume, mode=mode or "ask")
+        opening = Open(
+            self.store, workspace=self.workspace, mounts=mounts or {}, resume=resume, mode=mode or "ask", models=models
+        )
         if not no_policy:
             opening.owns, opening.started = self._is_ours, self._remember
         async with opening as kernel:
@@ -197,9 +201,13 @@ class Shell:
         return Invalid("store", f"there is no store at `{self.store}`", hint=hint, reason="missing")
 
 
-def _expect_as_it_is(mounts: dict[str, Any] | None, mode: str | None) -> None:
-    """Refuse what a kernel is opened with, where another command has opened it."""
-    for name, given in (("mount", mounts), ("mode", mode)):
+def expect_as_it_is(**options: Any) -> None:
+    """Refuse options that a kernel is opened with, where another command has opened it.
+
+    Raises:
+        Invalid: `invalid.state`.
+    """
+    for name, given in options.items():
         if given:
             hint = f"leave --{name} out, or end the command that holds the store"
             raise Invalid("state", f"another kernel holds the store, with a {name} of its own", hint=hint, field=name)

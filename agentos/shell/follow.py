@@ -8,26 +8,28 @@ INVARIANT following-changes-nothing: a follower that stops, for whatever reason,
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import anyio
 
-from agentos.abi.values import Exit, ProcessInfo
+from agentos.abi.values import Event, Exit, ProcessInfo
 from agentos.kernel.ask import Ask
 from agentos.runtime.clock import SystemClock
 from agentos.shell import words
 from agentos.shell.people import People
+from agentos.shell.talk import WAITS_FOR_MESSAGE, Talk
 from agentos.shell.views import View
-from agentos.shell.watch import Denial, Watch
+from agentos.shell.watch import Denial, Notable, Watch
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
-    from agentos.abi.values import Event
     from agentos.runtime.kernel import Kernel
+    from agentos.shell.interrupts import Interrupts
 
 __all__ = ["Followed", "Follower"]
 
@@ -56,9 +58,17 @@ class Follower:
         people: Who answers asks.
         view: Where it is shown.
         watch: What is known of it.
+        interrupts: Asks what Ctrl-C means; None: it is not caught.
+        talk: The conversation with the root, None where the person only looks on.
     """
 
-    def __init__(self, kernel: Kernel, people: People, view: View, watch: Watch) -> None:
+    def __init__(
+        self, kernel: Kernel, people: People, view: View, watch: Watch, *, interrupts: Interrupts | None = None,
+        talk: Talk | None = None,
+    ) -> None:  # fmt: skip
+        self._interrupts = interrupts
+        self._talk = talk
+        self._waited = 0
         self._kernel = kernel
         self._people = people
         self._view = view
@@ -128,6 +138,10 @@ class Follower:
 
     def _take(self, event: Event) -> None:
         for each in self.watch.hear(event):
+            self._show(each)
+
+    def _show(self, each: Notable) -> None:
+        if self._talk is None or not isinstance(each, Event) or not self._talk.hear(each):
             self._view.happened(each)
 
     async def _tell_earlier_denials(self, since: int) -> None:
@@ -152,6 +166,7 @@ class Follower:
                 await self._look(ended=self.watch.is_blind)
                 await self._see_asks(tasks)
                 self._view.redraw(self.watch, self._clock.now())
+                self._see_person(tasks)
                 idle = idle + 1 if self._left and self._is_idle() else 0
                 if idle >= _IDLE_LOOKS:
                     self._stop.set()
@@ -164,11 +179,37 @@ class Follower:
             infos = await self._kernel.ps(all=True)
         self._view.begun(self.watch.see(infos))
         for event in self.watch.recall():
-            self._view.happened(event)
+            self._show(event)
 
     def _is_idle(self) -> bool:
         live = [info for info in self.watch.infos.values() if info.exit is None]
         return all(info.state in ("waiting", "paused") for info in live)
+
+    # --- the person ---------------------------------------------------------------------------------------------------------
+
+    def _see_person(self, tasks: TaskGroup) -> None:
+        """Have the person asked what they pressed Ctrl-C for, or for the message that the root waits for."""
+        root = self.watch.infos.get(self.watch.root)
+        if self._interrupts is not None and self._interrupts.pending:
+            self._interrupts.pending = False
+            tasks.start_soon(self._aside, self._interrupts.decide)
+        if self._talk is not None:
+            if self._talk.take_turn(root, self.watch.last_seq):
+                tasks.start_soon(self._aside, self._talk.speak)
+            if self._talk.is_over:
+                self._stop.set()
+        elif root is not None and WAITS_FOR_MESSAGE in root.waiting_on:
+            self._waited += 1
+            if self._waited == _IDLE_LOOKS:
+                self._view.say(f"waits     pid {root.pid} for a message; see `agentos send`, `agentos attach`")
+        else:
+            self._waited = 0
+
+    async def _aside(self, question: Callable[[], Awaitable[None]]) -> None:
+        """Ask the person something, one question at a time."""
+        async with self._one_at_a_time:
+            with self._view.aside():
+                await question()
 
     # --- asks ---------------------------------------------------------------------------------------------------------------
 
@@ -181,12 +222,6 @@ class Follower:
             if self._people.has_approved(ask):
                 await self._people.approve(self._kernel, ask)
             elif self._people.is_present:
-                tasks.start_soon(self._consult, ask)
+                tasks.start_soon(self._aside, partial(self._people.consult, self._kernel, ask))
             else:
                 self._left[ask.id] = ask
-
-    async def _consult(self, ask: Ask) -> None:
-        """Ask the person, one question at a time."""
-        async with self._one_at_a_time:
-            with self._view.aside():
-                await self._people.consult(self._kernel, ask)

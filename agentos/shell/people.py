@@ -22,7 +22,7 @@ from agentos.shell.escape import line, wrapped
 if TYPE_CHECKING:
     from agentos.runtime.kernel import Kernel
 
-__all__ = ["Interrupted", "People", "expect_arguments", "matches", "whoami"]
+__all__ = ["Hangup", "Interrupted", "People", "expect_arguments", "matches", "read_line", "whoami"]
 
 _LOOK_S = 0.5
 _LINES_AROUND, _LINES_LEAST = 12, 8
@@ -30,6 +30,10 @@ _LINES_AROUND, _LINES_LEAST = 12, 8
 
 class Interrupted(Exception):
     """Ctrl-C or Ctrl-D at a prompt: the command ends as if it had been interrupted."""
+
+
+class Hangup(Interrupted):
+    """Ctrl-D: the person has nothing more to say."""
 
 
 def whoami() -> str:
@@ -155,7 +159,7 @@ class People:
         """Show what a wider scope would store and what that would have covered, and have the person choose; nothing = none."""
         for each in offered(await kernel.ask(ask.id), columns=shutil.get_terminal_size().columns):
             self._say(each)
-        scope = await _read("for how long or how far (empty: not at all)? ")
+        scope = await read_line("for how long or how far (empty: not at all)? ")
         return {"scope": scope} if scope and await _confirmed(ask.op if ask.irreversible else "") else {}
 
     def _list(self, batch: Sequence[Ask]) -> None:
@@ -214,31 +218,31 @@ Say = Callable[[str], None]
 Question = Callable[[Say], Awaitable["tuple[str, dict[str, Any]] | None"]]
 
 
-async def _read(prompt: str) -> str:
+async def read_line(prompt: str) -> str:
     """Read a line from the terminal; cancelling takes the prompt back.
 
     Raises:
-        Interrupted: Ctrl-C or Ctrl-D at the prompt.
+        Interrupted: Ctrl-C at the prompt; `Hangup`: Ctrl-D.
     """
     from prompt_toolkit import PromptSession  # noqa: PLC0415 - only a person at a terminal needs it
 
-    session: PromptSession[str] = PromptSession(interrupt_exception=Interrupted, eof_exception=Interrupted)
+    session: PromptSession[str] = PromptSession(interrupt_exception=Interrupted, eof_exception=Hangup)
     return (await session.prompt_async(prompt)).strip()
 
 
 async def _reason() -> dict[str, Any]:
-    reason = await _read("reason (may be empty): ")
+    reason = await read_line("reason (may be empty): ")
     return {"reason": reason} if reason else {}
 
 
 async def _confirmed(op: str) -> bool:
     """Have the verb of an op typed whose effect nothing takes back; an empty op needs no confirming."""
     verb = op.rpartition(".")[2]
-    return not op or await _read(f"nothing takes this back. Type `{verb}` to approve: ") == verb
+    return not op or await read_line(f"nothing takes this back. Type `{verb}` to approve: ") == verb
 
 
 async def _together(batch: Sequence[Ask], say: Say) -> tuple[str, dict[str, Any]] | None:
-    choice = await _read(f"[a]pprove all, [d]eny all, or a number (1-{len(batch)}) to look at one? ")
+    choice = await read_line(f"[a]pprove all, [d]eny all, or a number (1-{len(batch)}) to look at one? ")
     if choice in ("a", "all", "approve"):
         for op in dict.fromkeys(ask.op for ask in batch if ask.irreversible):
             if not await _confirmed(op):
@@ -254,7 +258,7 @@ async def _together(batch: Sequence[Ask], say: Say) -> tuple[str, dict[str, Any]
 
 async def _approval(ask: Ask, say: Say) -> tuple[str, dict[str, Any]] | None:
     wider = "[r]emember, " if may_widen(ask) else ""
-    choice = await _read(f"[a]pprove, [d]eny, [e]dit, {wider}[s]how all? ")
+    choice = await read_line(f"[a]pprove, [d]eny, [e]dit, {wider}[s]how all? ")
     if choice in ("a", "approve", "y", "yes"):
         return ("approve", {}) if await _confirmed(ask.op if ask.irreversible else "") else None
     if choice in ("r", "remember") and may_widen(ask):
@@ -264,7 +268,7 @@ async def _approval(ask: Ask, say: Say) -> tuple[str, dict[str, Any]] | None:
     if choice in ("s", "show"):
         return "show", {}
     if choice in ("e", "edit"):
-        changed = _object(await _read('arguments to change, as JSON, for example {"path": "/b.md"}: '))
+        changed = _object(await read_line('arguments to change, as JSON, for example {"path": "/b.md"}: '))
         if changed is not None:
             try:
                 expect_arguments(ask, changed)
@@ -280,19 +284,19 @@ async def _approval(ask: Ask, say: Say) -> tuple[str, dict[str, Any]] | None:
 
 async def _question(ask: Ask, say: Say) -> tuple[str, dict[str, Any]] | None:
     del ask, say
-    reply = await _read("answer (empty: refuse to answer): ")
+    reply = await read_line("answer (empty: refuse to answer): ")
     return ("approve", {"value": reply}) if reply else ("deny", await _reason())
 
 
 async def _unknown(ask: Ask, say: Say) -> tuple[str, dict[str, Any]] | None:
-    choice = await _read("it may have happened. [h]appened, [r]un again, [f]ail? ")
+    choice = await read_line("it may have happened. [h]appened, [r]un again, [f]ail? ")
     if choice in ("r", "run"):
         return ("approve", {}) if await _confirmed(ask.op) else None
     if choice in ("f", "fail", "d", "deny"):
         return "deny", await _reason()
     if choice in ("h", "happened"):
         try:
-            return "approve", {"value": json.loads(await _read("its result, as JSON: "))}
+            return "approve", {"value": json.loads(await read_line("its result, as JSON: "))}
         except ValueError:
             say("that is no JSON")
     return None

@@ -12,8 +12,12 @@ from typing import Any, Final
 
 from agentos.abi.values import Event, ProcessInfo
 from agentos.shell import words
+from agentos.shell.turns import Hitch, Turn, Turns
 
-__all__ = ["Denial", "Watch", "told"]
+__all__ = ["Denial", "Notable", "Watch", "told"]
+
+Notable = Event | Turn | Hitch
+"""What is worth telling."""
 
 _NOTED: Final = frozenset({"spawned", "denied", "ask", "answered", "withdrawn", "exited", "poisoned", "restored", "slow"})
 _UNKNOWN_MAX: Final = 20_000
@@ -45,6 +49,7 @@ class Watch:
         denials: Every denied call that was seen, by journal number.
         ended: Pid -> when it ended, for those seen ending.
         last_seq: Journal number of the newest event.
+        turns: The turns of its agents.
     """
 
     def __init__(self, *, every_call: bool = False) -> None:
@@ -53,6 +58,7 @@ class Watch:
         self.denials: dict[int, Denial] = {}
         self.ended: dict[int, float] = {}
         self.last_seq = 0
+        self.turns = Turns()
         self._every_call = every_call
         self._unknown: list[Event] = []
         self._foreign: set[int] = set()
@@ -74,18 +80,18 @@ class Watch:
             self.infos[info.pid] = info
         return fresh
 
-    def hear(self, event: Event) -> list[Event]:
+    def hear(self, event: Event) -> list[Notable]:
         """Take an event and return those that are worth telling: of the tree, and not of every call."""
         self.last_seq = max(self.last_seq, event.seq)
         if not event.pid or event.pid in self._foreign:
             return []
         if self._unknown or event.pid not in self.infos:
-            if len(self._unknown) < _UNKNOWN_MAX:
+            if event.kind != "delta" and len(self._unknown) < _UNKNOWN_MAX:
                 self._unknown.append(event)  # known or not: the order stays
             return []
         return self._take(event)
 
-    def recall(self) -> list[Event]:
+    def recall(self) -> list[Notable]:
         """Return the kept events that turn out to be the tree's, after `see`, in their order."""
         kept = [event for event in self._unknown if event.pid not in self._foreign]
         known = next((at for at, event in enumerate(kept) if event.pid not in self.infos), len(kept))
@@ -98,14 +104,18 @@ class Watch:
             return {**info.usage, "wall_s": round(self.ended[info.pid] - info.created, 3)}
         return info.usage
 
-    def _take(self, event: Event) -> list[Event]:
+    def _take(self, event: Event) -> list[Notable]:
+        turns = self.turns.hear(event)
         if event.kind == "denied":
             self.denials[event.seq] = denial_of(event)
         if event.kind == "exited" or event.data.get("op") == "proc.exit":
             self.ended[event.pid] = event.at
         if event.kind == "restored":
             self.ended.pop(event.pid, None)
-        return [event] if event.kind in _NOTED or event.data.get("op") == "human.tell" or self._every_call else []
+        if event.kind == "delta":
+            return []
+        is_noted = event.kind in _NOTED or event.data.get("op") == "human.tell" or self._every_call
+        return [*turns, event] if is_noted else [*turns]
 
 
 def denial_of(event: Event) -> Denial:
@@ -121,8 +131,10 @@ def denial_of(event: Event) -> Denial:
     )
 
 
-def told(event: Event) -> str:
-    """Return an event as one line."""
+def told(event: Notable) -> str:
+    """Return it as one line."""
+    if not isinstance(event, Event):
+        return str(event)
     data: dict[str, Any] = event.data
     if event.kind == "denied":
         return str(denial_of(event))

@@ -9,7 +9,7 @@ from typing import Any
 from agentos.abi.values import Exit, ProcessInfo
 from agentos.shell.escape import line
 
-__all__ = ["age", "amount", "clock", "cost", "end", "label", "paused", "quoted", "span", "value"]
+__all__ = ["age", "amount", "clock", "cost", "end", "label", "money", "paused", "quoted", "span", "spent", "value"]
 
 
 def span(seconds: float) -> str:
@@ -46,8 +46,22 @@ def cost(usage: dict[str, float]) -> str:
     """Return what was used, calls first and time last."""
     calls = usage.get("calls", 0)
     parts = [f"{amount(calls)} call{'' if calls == 1 else 's'}"]
-    parts += [f"{amount(used)} {name}" for name, used in sorted(usage.items()) if name not in ("calls", "wall_s") and used]
+    parts += [
+        f"{amount(used)} {name}" for name, used in sorted(usage.items()) if name not in ("calls", "usd", "wall_s") and used
+    ]
+    parts += [money(usage["usd"])] if usage.get("usd") else []
     return ", ".join([*parts, span(usage["wall_s"])] if "wall_s" in usage else parts)
+
+
+def money(usd: float) -> str:
+    """Return US dollars, small amounts with as many digits as say something."""
+    return f"${usd:,.2f}" if usd >= 1 or not usd else f"${usd:.4f}" if usd >= 0.0001 else f"${usd:.2g}"
+
+
+def spent(tokens: float, usd: float) -> str:
+    """Return what a model's work cost; without a known price, its tokens alone."""
+    said = f"{amount(tokens)} token{'' if tokens == 1 else 's'}"
+    return f"{said}, {money(usd)}" if usd else said
 
 
 def label(info: ProcessInfo) -> str:

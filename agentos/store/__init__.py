@@ -9,7 +9,8 @@ INVARIANT journal-is-append-only: each row's hash covers the row and its predece
 INVARIANT committed-survives: what `durable` acknowledged is in the file at any instant after; what it holds is a prefix (Journal).
 INVARIANT cost-is-local: opening and reading cost what is live or asked for, never what ever happened (reads).
 
-Source: group commit after DeWitt et al. 1984; chained log after Schneier and Kelsey 1999.
+Source: group commit after DeWitt et al. 1984; chained log after Schneier and Kelsey 1999; nodes cut by content after
+Muthitacharoen et al. 2001 (LBFS).
 """
 
 from __future__ import annotations

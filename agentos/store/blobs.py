@@ -15,17 +15,18 @@ from __future__ import annotations
 
 import zlib
 from hashlib import blake2b
-from typing import Final
+from typing import Any, Final, TypeGuard
 
 from agentos.abi.limits import HASH_BYTES, INLINE_BYTES_MAX, KIB
 from agentos.errors import KernelPanic
 
-__all__ = ["covered", "is_large", "name_in", "name_of", "pack_body", "reference", "tree", "tree_in", "unpack_body"]
+__all__ = ["covered", "is_large", "is_tree", "name_in", "name_of", "pack_body", "reference", "tree", "tree_in", "unpack_body"]
 
 _MARK: Final = b"\xc1"  # a byte that no MessagePack value begins with
 _REFERENCE_BYTES: Final = 1 + HASH_BYTES
 _TREE_MARK: Final = b"\xc1\xc1"  # neither is there a root that begins so: an item is MessagePack
 _TREE_BYTES_MIN: Final = len(_TREE_MARK) + HASH_BYTES + 3 + HASH_BYTES  # an item leads to an object at least
+_NAME_MARKS: Final = (b"\xc4\x20", b"\xc7\x20")  # before a hash in a node: hashes do not shrink; no text has these
 _COMPRESS_BYTES: Final = range(512, 64 * KIB + 1)  # below it gains nothing, above it holds the event loop
 
 
@@ -37,7 +38,7 @@ def name_of(data: bytes) -> bytes:
 def is_large(data: bytes) -> bool:
     """Tell whether a column keeps `data` in an object."""
     size = len(data)
-    return size > INLINE_BYTES_MAX or (size == _REFERENCE_BYTES and data[:1] == _MARK) or _is_tree(data)
+    return size > INLINE_BYTES_MAX or (size == _REFERENCE_BYTES and data[:1] == _MARK) or is_tree(data)
 
 
 def reference(name: bytes) -> bytes:
@@ -59,23 +60,24 @@ def tree(name: bytes, item: bytes) -> bytes:
 
 def tree_in(column: bytes) -> tuple[bytes, bytes] | None:
     """Return hash and item of the value that a column keeps as a tree, None when it does not."""
-    if not _is_tree(column):
+    if not is_tree(column):
         return None
     return column[len(_TREE_MARK) : len(_TREE_MARK) + HASH_BYTES], column[len(_TREE_MARK) + HASH_BYTES :]
 
 
-def covered(column: bytes) -> bytes:
-    """Return what the hash chain covers of a column: of a value in objects its hash, whatever its parts."""
-    return column[1 : 1 + _REFERENCE_BYTES] if _is_tree(column) else column
+def is_tree(column: Any) -> TypeGuard[bytes]:
+    """Tell whether a column, which in a damaged row may hold anything, keeps its value as a tree."""
+    return isinstance(column, bytes) and len(column) >= _TREE_BYTES_MIN and column[:2] == _TREE_MARK
 
 
-def _is_tree(column: bytes) -> bool:
-    return len(column) >= _TREE_BYTES_MIN and column[:2] == _TREE_MARK
+def covered(column: Any) -> Any:
+    """Return what the hash chain covers of a column: of a value in a tree its hash, as if one object held it."""
+    return column[1 : 1 + _REFERENCE_BYTES] if is_tree(column) else column
 
 
 def pack_body(name: bytes, data: bytes) -> tuple[bytes, str, int, bytes]:
     """Return name, codec, size and body of an object, compressed where that saves an eighth."""
-    if len(data) in _COMPRESS_BYTES:
+    if len(data) in _COMPRESS_BYTES and sum(map(data.count, _NAME_MARKS)) * HASH_BYTES < len(data) // 2:
         small = zlib.compress(data, 1)
         if len(small) <= len(data) * 7 // 8:
             return name, "zlib", len(data), small

@@ -90,14 +90,20 @@ class AuditReport:
     head: str
 
 
-def seal(columns: tuple[Any, ...], epoch: int) -> Sealed:
+def seal(columns: tuple[Any, ...], epoch: int, *, is_spilled: bool = False) -> Sealed:
     """Encode a row once, for its size, for the chain, and to refuse text that cannot be stored before anything is buffered.
+
+    Args:
+        columns: The row's columns.
+        epoch: The writer's epoch.
+        is_spilled: True when a column may refer to a value elsewhere.
 
     Raises:
         UnicodeEncodeError: a text column holds a lone surrogate.
         OverflowError: a number does not fit 64 bits.
     """
-    return columns, _encode((*_NEW.facts_of(columns), epoch)), _encode(_covered(_NEW.content_of(columns)))
+    content = _NEW.content_of(columns)
+    return columns, _encode((*_NEW.facts_of(columns), epoch)), _encode(_covered(content) if is_spilled else content)
 
 
 def link(previous: bytes, rows: Iterable[Sealed], salts: bytes, epoch: int) -> tuple[list[tuple[Any, ...]], bytes]:
@@ -192,9 +198,9 @@ def _content_hash(content: bytes, salt: bytes) -> bytes:
 
 def _covered(content: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return content as it is covered; arguments and result are its first and third part in every layout."""
-    args, resource, result, *rest = content
-    if (args and args[:2] == b"\xc1\xc1") or (result and result[:2] == b"\xc1\xc1"):
-        return tuple(blobs.covered(part) if isinstance(part, bytes) else part for part in content)
+    args, result = content[0], content[2]
+    if blobs.is_tree(args) or blobs.is_tree(result):
+        return (blobs.covered(args), content[1], blobs.covered(result), *content[3:])
     return content
 
 
@@ -230,6 +236,6 @@ def content_hash_of(row: tuple[Any, ...], salted_from: int) -> bytes | None:
 
 
 def _lost(row: tuple[Any, ...], missing: Callable[[bytes], bool]) -> str:
-    """Return a complaint when a value of the row lies in an object that is gone."""
+    """Return a complaint when a value of the row lies in objects that are gone, or not what they were."""
     gone = any(missing(row[at]) for at in JOURNAL.blobs if isinstance(row[at], bytes))
     return f"an object of row {row[_SEQ]} is missing" if gone else ""

@@ -7,10 +7,11 @@ to; sweeping removes unmarked objects in small batches. Both run beside the writ
     mark          rows and versions are only ever added meanwhile, so what was referred to when the barrier went up is marked
     sweep         each batch looks at the barrier under the write lock: an object is either named there, or written anew after
 
-What counts as a reference: a column that is one (`blobs`); the links and names in roots and nodes (`trees`) wherever they stand in a
-state column or in an object that one leads to; a text column of a state that is an object's name; names in the arguments of the
-kernel's notes, and of processes of the host that live. Bytes that only look like one keep an object too long, never too short. Marks are
-bits by object number, nothing is written down: a crash starts from scratch.
+What counts as a reference: in a row a column that is one (`blobs`), with exactly what the tree leads to that keeps its value; in a state
+the same, the links and names in roots and nodes (`trees`) wherever they stand in a column or in an object that one leads to, and a text
+column that is an object's name; names in the arguments of the kernel's notes, and of processes of the host that live. In a state, bytes
+that only look like one keep an object too long, never too short. Marks are bits by object number, nothing is written down: a crash
+starts from scratch.
 
 INVARIANT collection-keeps-what-is-referred-to: an object is removed only when no row, page or version leads to it.
 """
@@ -22,24 +23,25 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from agentos.abi.limits import HASH_BYTES, UPKEEP_ROWS
+from agentos.abi.limits import HASH_BYTES, MIB, UPKEEP_ROWS
 from agentos.abi.probe import reached
-from agentos.store import blobs
+from agentos.store import blobs, trees
 from agentos.store.database import Database
 from agentos.store.segment import Columns
 from agentos.store.tables import JOURNAL, Table, state_tables
-from agentos.store.verify import all_rows
+from agentos.store.verify import all_rows, loader
 
 if TYPE_CHECKING:
     from agentos.store.store import Store
 
 __all__ = ["Collected", "Marks", "collect", "names_in_row", "names_in_state", "names_in_value", "state_rows", "states_in"]
 
-_LINK: Final = re.compile(rb"(?=\xc7\x20[\x01-\x04](.{32}))", re.DOTALL)  # MessagePack: an extension of 32 bytes
+_LINK: Final = re.compile(rb"(?=\xc7\x20[\x01-\x05](.{32}))", re.DOTALL)  # MessagePack: an extension of 32 bytes
 _NAME: Final = re.compile(rb"(?=\xc4\x20(.{32}))", re.DOTALL)  # MessagePack: 32 bytes
 _HEX: Final = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 _OP, _ARGS = JOURNAL.columns.index("op"), JOURNAL.columns.index("args")
 _FIRST: Final = -(2**63)
+_AT_HAND_BYTES: Final = 8 * MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +112,10 @@ def collect(store: Store, *, dry_run: bool = False) -> Collected:
     for table, columns in states_in(store.reader):
         marks.mark(names_in_state(table, columns), follow=True)
     batch: set[bytes] = set()
+    walk = trees.Walk(loader(store.reader, _AT_HAND_BYTES))
     last = store.reader.fetch("SELECT seq FROM head")[0][0]
     for row in all_rows(store.reader, _FIRST, last):
-        batch.update(names_in_row(row))
+        batch.update(names_in_row(row), *map(walk.names, trees_in_row(row)))
         if len(batch) > UPKEEP_ROWS:
             marks.mark(batch, follow=False)
             batch = set()
@@ -121,9 +124,19 @@ def collect(store: Store, *, dry_run: bool = False) -> Collected:
     return _sweep(store, marks, dry_run=dry_run)
 
 
+def trees_in_row(row: Columns) -> list[bytes]:
+    """Return the items of the trees that keep values of a journal row."""
+    return [found[1] for at in JOURNAL.blobs if blobs.is_tree(row[at]) and (found := blobs.tree_in(row[at])) is not None]
+
+
 def names_in_row(row: Columns) -> set[bytes]:
-    """Return the names of the objects that a journal row refers to."""
+    """Return the names of the objects that a journal row refers to, not what those lead to.
+
+    Raises:
+        KernelPanic: the row is damaged.
+    """
     names = {name for at in JOURNAL.blobs if isinstance(row[at], bytes) and (name := blobs.name_in(row[at])) is not None}
+    names.update(*map(trees.links, trees_in_row(row)))
     if row[_ARGS] and row[_OP].startswith("note."):
         names |= _named(row[_ARGS])
     return names

@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from agentos.abi.codec import decode, to_json
+from agentos.abi.limits import MIB
 from agentos.errors import Invalid, KernelPanic
-from agentos.store import blobs, chain
+from agentos.store import blobs, chain, trees
 from agentos.store.database import Database
 from agentos.store.faults import refusal, unmade
 from agentos.store.segment import Columns
 from agentos.store.tables import JOURNAL
-from agentos.store.verify import all_rows
+from agentos.store.verify import all_rows, loader
 
 if TYPE_CHECKING:
     from agentos.store.store import Store
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["export", "export_lines", "verify_lines"]
 
 FORMAT: Final = 1
+_AT_HAND_BYTES: Final = 8 * MIB
 _SEQ, _PID, _HASH = (JOURNAL.columns.index(name) for name in ("seq", "pid", "hash"))
 _KEPT: Final = frozenset({"salt", "content_hash", "hash", "digest"})  # bytes that are never an object's name
 _FIRST: Final = {"journal", "store", "after", "previous", "pid", "salted_from"}
@@ -87,10 +89,10 @@ def export_lines(store: Store, *, since: int = 0, pid: int | None = None) -> Ite
         previous = genesis if since == 0 else _hash_of(connection, since)
         head = {"journal": FORMAT, "store": store.identity, "after": since, "previous": previous.hex(), "pid": pid}
         yield to_json({**head, "salted_from": store.salted_from}) + b"\n"
-        rows, last = 0, since
+        rows, last, load = 0, since, loader(connection, _AT_HAND_BYTES)
         for row in all_rows(connection, since, seq):
             if pid in (None, row[_PID]):
-                yield to_json(_shown(row, previous, _loader(connection))) + b"\n"
+                yield to_json(_shown(row, previous, load)) + b"\n"
                 rows += 1
             previous, last = row[_HASH], row[_SEQ]
         yield to_json({"end": True, "rows": rows, "head": f"{last}:{previous.hex()}"}) + b"\n"
@@ -188,8 +190,8 @@ def _shown(row: Columns, previous: bytes, load: Callable[[bytes], bytes]) -> dic
     data: dict[str, Any] = {}
     for name, value in zip(JOURNAL.columns, row, strict=True):
         if isinstance(value, bytes):
-            if name not in _KEPT and (object_name := blobs.name_in(value)) is not None:
-                value = load(object_name)  # noqa: PLW2901 - written out
+            if name not in _KEPT:
+                value = trees.resolve(value, load)  # noqa: PLW2901 - written out
             data[name] = base64.b64encode(value).decode()
         else:
             data[name] = value
@@ -232,16 +234,6 @@ def _hash_of(connection: Database, seq: int) -> bytes:
     for row in all_rows(connection, seq - 1, seq):
         return bytes(row[_HASH])
     raise Invalid("argument", f"there is no row {seq}", hint="see `agentos audit`", field="since")
-
-
-def _loader(connection: Database) -> Callable[[bytes], bytes]:
-    def load(name: bytes) -> bytes:
-        found = connection.fetch("SELECT hash, codec, size, body FROM object WHERE hash = ?", (name,))
-        if not found:
-            raise KernelPanic(f"object {name.hex()} is missing")
-        return blobs.unpack_body(*found[0])
-
-    return load
 
 
 def _no_export(detail: str) -> Invalid:

@@ -22,7 +22,7 @@ from agentos.store.collect import names_in_row, states_in
 from agentos.store.database import Database
 from agentos.store.segment import unpack_page
 from agentos.store.tables import JOURNAL, Table
-from agentos.store.verify import all_rows, verify
+from agentos.store.verify import all_rows, loader, verify
 
 if TYPE_CHECKING:
     from agentos.store.store import Store
@@ -164,15 +164,8 @@ def _mendable_lists(connection: Database) -> tuple[set[tuple[int, int]], set[tup
 
 def _objects(connection: Database) -> Finding:
     """Look whether every object that something refers to is there, and every current value whole."""
-
-    def load(name: bytes) -> bytes:
-        found = connection.fetch("SELECT hash, codec, size, body FROM object WHERE hash = ?", (name,))
-        if not found:
-            raise KernelPanic(f"object {name.hex()} is missing")
-        return blobs.unpack_body(*found[0])
-
     try:
-        values = _load_values(connection, load)
+        values = _load_values(connection, loader(connection))
         images = _expect_of_rows(connection)
     except KernelPanic as error:
         return Finding("objects", "bad", str(error), _BACKUP)

@@ -25,7 +25,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import msgspec
 
-from agentos.abi.limits import BATCH_BYTES_MAX, BATCH_ROWS_MAX, COMMIT_INLINE_S, HASH_BYTES, INLINE_BYTES_MAX, KIB
+from agentos.abi.limits import BATCH_BYTES_MAX, BATCH_ROWS_MAX, COMMIT_INLINE_S, HASH_BYTES
 from agentos.abi.place import Place
 from agentos.abi.probe import reached
 from agentos.abi.protocols import Clock
@@ -46,10 +46,7 @@ _KNOWN_OBJECTS_MAX: Final = 8192  # hashes of objects lately written, which need
 _NUMBER_MAX: Final = 2**63
 _UNSIGNED: Final = b"\xcf"  # how MessagePack begins a whole number of 64 bits without a sign
 _NOT_FINITE: Final = (b"\xcb\x7f", b"\xcb\xff")  # and a float that is huge, infinite or not a number
-_TREE_BYTES_MIN: Final = {  # a short result is rarely like the one before, and one object costs less than several
-    JOURNAL.columns.index("args"): INLINE_BYTES_MAX,
-    JOURNAL.columns.index("result"): 8 * KIB,
-}
+_ARGS: Final = JOURNAL.columns.index("args")
 _SMOOTHING: Final = 0.3  # weight of the latest commit in the expected commit time
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -135,7 +132,9 @@ class Journal:
         """Return row and changes as columns. All or nothing: text that cannot be stored is refused here, and no stamp stays."""
         stamped = [change.record.seq for change in changes]
         try:
-            sealed = chain.seal(self._spill(self._columns(row), JOURNAL), self._epoch)
+            columns = self._columns(row)
+            stored = self._spill(columns, JOURNAL)
+            sealed = chain.seal(stored, self._epoch, is_spilled=stored is not columns)
             _check_numbers(sealed[1], sealed[0], JOURNAL)
             changed = []
             for change in changes:
@@ -177,12 +176,13 @@ class Journal:
         return columns
 
     def _moved(self, table: Table, at: int, data: bytes) -> bytes:
-        """Keep a value in objects and return the reference: arguments that grow from call to call cost what is new in them."""
-        if table is JOURNAL and len(data) > _TREE_BYTES_MIN.get(at, len(data)):
-            item = packing.pack_bytes(data, self.keep, self.memo)
-            if item is not None:
-                return blobs.tree(blobs.name_of(data), item)
-        return blobs.reference(self.keep(data))
+        """Keep a value in objects and return the reference.
+
+        Arguments often repeat those of the call before, as a prompt does: they cost what is new in them. Results hardly ever do, and one
+        object costs less than many.
+        """
+        item = packing.pack_bytes(data, self.keep, self.memo) if table is JOURNAL and at == _ARGS else None
+        return blobs.reference(self.keep(data)) if item is None else blobs.tree(blobs.name_of(data), item)
 
     def keep(self, data: bytes) -> bytes:
         """Buffer `data` as an object and return its hash; what was written lately is not buffered again.

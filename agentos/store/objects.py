@@ -84,11 +84,7 @@ class Objects:
         Raises:
             KernelPanic: an object is damaged or missing.
         """
-        name = blobs.name_in(column)
-        if name is not None:
-            return self.load(name)
-        tree = blobs.tree_in(column)
-        return column if tree is None else trees.unpack_column(*tree, self.load)
+        return trees.resolve(column, self.load)
 
     def load(self, name: bytes) -> bytes:
         """Return the bytes of an object that something refers to.

@@ -9,9 +9,10 @@ INVARIANT known-parts-are-kept: a part is taken from the memo only while every o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from hashlib import blake2b
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 from zlib import crc32
 
 import msgspec
@@ -20,23 +21,26 @@ from msgspec.msgpack import Ext
 from agentos.abi import codec
 from agentos.abi.limits import INLINE_BYTES_MAX, KIB, MIB
 from agentos.errors import Invalid
-from agentos.store.trees import (
-    BYTES, DICT, ITEM_BYTES_MAX, LIST, NODE_BYTES, PIECE_BYTES, ROOT, TEXT, WHOLE, WHOLE_BYTES_MAX, Load, array_header, link, map_header,
-    node, parse,
-)  # fmt: skip
+from agentos.store import trees
 
 __all__ = ["Memo", "append", "pack", "pack_bytes"]
 
 Keep = Callable[[bytes], bytes]
+Kept = TypeVar("Kept")
 
-_NODE_BYTES_MIN: Final = NODE_BYTES // 2
-_NODE_BYTES_MAX: Final = 2 * NODE_BYTES  # for items that all have the same checksum
+_NODE_BYTES_MIN: Final = trees.NODE_BYTES // 2
+_NODE_BYTES_MAX: Final = 2 * trees.NODE_BYTES  # for items that all have the same checksum
 _END_SHIFT: Final = 24  # past its minimum a node ends once in 2**(32 - 24) = 256 bytes
+_FIELD_BYTES_MAX: Final = 64
 _FANOUT_BITS: Final = 4  # a node of a dict ends after one key in 16
-_MEMO_BYTES_MAX: Final = 8 * MIB
-_MEMO_PART_BYTES_MAX: Final = 16 * KIB
-_MEMO_ENTRY_BYTES: Final = 200  # what an entry takes beside its bytes
+_RECENT_BYTES_MAX: Final = 8 * MIB  # twice: parts, and runs of them
+_RECENT_PART_BYTES_MAX: Final = 16 * KIB  # a larger one has parts that are remembered
+_RECENT_RUN_BYTES_MAX: Final = 64 * KIB
+_ENTRY_BYTES: Final = 200  # what an entry takes beside its bytes
+_ROW_BYTES_MAX: Final = 4 * MIB  # of arguments that become a tree: what is larger is not remembered to its end
+_ROW_NODES_MAX: Final = 2_048  # that are made for one row, which holds the event loop meanwhile
 
+_NONE: Final = b"\xc0"
 _encode = msgspec.msgpack.Encoder(order="deterministic").encode
 _split_list = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 _split_dict = msgspec.msgpack.Decoder(dict[str, msgspec.Raw]).decode
@@ -53,38 +57,53 @@ def _refuse(_code: int, _data: memoryview) -> None:
 _strict = msgspec.msgpack.Decoder(ext_hook=_refuse).decode
 
 
-class Memo:
-    """The items of parts that were packed lately, by their bytes. Bounded: what was not asked for since it was half full may go.
+class _Recent(Generic[Kept]):
+    """What was kept lately, by bytes. Bounded: what nobody asked for while half of it was filled may go."""
 
-    Whoever removes objects clears it before (`Journal.watch`).
-    """
-
-    __slots__ = ("_bytes", "_old", "young")
+    __slots__ = ("_bytes", "_old", "_young")
 
     def __init__(self) -> None:
-        self.young: dict[bytes, bytes] = {}
-        self._old: dict[bytes, bytes] = {}
+        self._young: dict[bytes, Kept] = {}
+        self._old: dict[bytes, Kept] = {}
         self._bytes = 0
 
-    def get(self, part: bytes) -> bytes | None:
-        """Return the item of a part that was packed lately."""
-        item = self.young.get(part)
-        if item is None and (item := self._old.get(part)) is not None:
-            self.put(part, item)
-        return item
+    def get(self, key: bytes) -> Kept | None:
+        """Return what is kept under `key`."""
+        kept = self._young.get(key)
+        if kept is None and (kept := self._old.pop(key, None)) is not None:
+            self.put(key, kept)
+        return kept
 
-    def put(self, part: bytes, item: bytes) -> None:
-        """Remember the item of a part."""
-        if len(part) > _MEMO_PART_BYTES_MAX:
-            return
-        self.young[part] = item
-        self._bytes += len(part) + len(item) + _MEMO_ENTRY_BYTES
-        if self._bytes > _MEMO_BYTES_MAX // 2:
-            self._old, self.young, self._bytes = self.young, {}, 0
+    def put(self, key: bytes, kept: Kept, more_bytes: int = 0) -> None:
+        """Keep something that takes about `more_bytes` beside its key."""
+        self._young[key] = kept
+        self._bytes += len(key) + more_bytes + _ENTRY_BYTES
+        if self._bytes > _RECENT_BYTES_MAX // 2:
+            self._old, self._young, self._bytes = self._young, {}, 0
 
     def clear(self) -> None:
         """Forget everything."""
-        self.young, self._old, self._bytes = {}, {}, 0
+        self._young, self._old, self._bytes = {}, {}, 0
+
+
+class Memo:
+    """What was packed lately. Whoever removes objects clears it before (`Journal.watch`).
+
+    Attributes:
+        items: The items of parts, by their bytes.
+        runs: Of elements of a list that fill a node, by the first of them: the bytes of them all, how many they are, the node's name.
+    """
+
+    __slots__ = ("items", "runs")
+
+    def __init__(self) -> None:
+        self.items: _Recent[bytes] = _Recent()
+        self.runs: _Recent[tuple[bytes, int, bytes]] = _Recent()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.items.clear()
+        self.runs.clear()
 
 
 def pack(value: Any, keep: Keep, memo: Memo | None = None) -> bytes:
@@ -99,9 +118,9 @@ def pack(value: Any, keep: Keep, memo: Memo | None = None) -> bytes:
     packer = _Packer(keep, Memo() if memo is None else memo)
     try:
         try:
-            return ROOT + packer.large(data)
+            return trees.ROOT + packer.large(data)
         except _Unfit:  # values with types have their fields in an order of their own
-            return ROOT + packer.large(codec.encode(codec.decode(data)))
+            return trees.ROOT + packer.large(codec.encode(codec.decode(data)))
     except _Unfit as error:
         raise Invalid("argument", f"value cannot be stored: {error}", hint="use JSON types or bytes") from error
     except RecursionError as error:
@@ -109,38 +128,48 @@ def pack(value: Any, keep: Keep, memo: Memo | None = None) -> bytes:
 
 
 def pack_bytes(data: bytes, keep: Keep, memo: Memo) -> bytes | None:
-    """Return the item of an encoded value of more than WHOLE_BYTES_MAX, or None where a tree is of no use.
+    """Return the item of an encoded value of more than trees.WHOLE_BYTES_MAX, or None where a tree is of no use.
 
-    That is, where there is no list or dict in it that could have a part in common with another, and where it is not encoded as `codec`
-    does it: its very bytes would not come back.
+    That is, where there is no list or dict in it that could have a part in common with another; where it is not encoded as `codec` does
+    it, so that its very bytes would not come back; and where too much of it is new: one object costs less than many. What is
+    remembered of it is not new the next time.
     """
-    if not _is_branching(data):
+    if len(data) > _ROW_BYTES_MAX or not _is_branching(data):
         return None
+    left = _ROW_NODES_MAX
+
+    def bounded(node: bytes) -> bytes:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise _Unfit("too much of it is new")
+        return keep(node)
+
     try:
-        return _Packer(keep, memo).large(data)
-    except (_Unfit, msgspec.DecodeError, RecursionError):
+        return _Packer(bounded, memo).large(data)
+    except (_Unfit, ValueError, RecursionError):  # a ValueError is of msgspec, or of a text that is none
         return None
 
 
-def append(root: bytes, element: Any, keep: Keep, load: Load) -> bytes:
+def append(root: bytes, element: Any, keep: Keep, load: trees.Load) -> bytes:
     """Return the root of the list `root` with one more element; costs O(log n), and equals packing the longer list.
 
     Raises:
         Invalid: `invalid.argument`, `root` is no list or the element is not data.
         KernelPanic: the root or a node is damaged.
     """
-    if root[:1] != ROOT:
+    if root[:1] != trees.ROOT:
         value = codec.decode(root)
         if not isinstance(value, list):
             raise _no_list()
         return pack([*value, element], keep)
-    top = parse(root[1:])
+    top = trees.parse(root[1:])
     if isinstance(top, list):  # few, but large elements: the list itself is inline
-        return ROOT + _branch([*map(_encode, top), _new_item(element, keep)], keep)
-    if not isinstance(top, Ext) or top.code != LIST:
+        return trees.ROOT + _branch([*map(_encode, top), _new_item(element, keep)], keep)
+    if not isinstance(top, Ext) or top.code != trees.LIST:
         raise _no_list()
     item = _new_item(element, keep)
-    return ROOT + link(LIST, _grown(bytes(top.data), item, keep, load))
+    return trees.ROOT + trees.link(trees.LIST, _grown(bytes(top.data), item, keep, load))
 
 
 def _no_list() -> Invalid:
@@ -158,7 +187,7 @@ def _new_item(element: Any, keep: Keep) -> bytes:
     """
     data = codec.encode(codec.plain(element))
     try:
-        return _expected(data) if len(data) <= ITEM_BYTES_MAX else _Packer(keep, Memo()).large(data)
+        return _expected(data) if len(data) <= trees.ITEM_BYTES_MAX else _Packer(keep, Memo()).large(data)
     except _Unfit as error:
         raise Invalid("argument", f"value cannot be stored: {error}", hint="use JSON types or bytes") from error
 
@@ -170,10 +199,10 @@ def _is_branching(data: bytes) -> bool:
     if not _is_dict(data):
         return False
     try:
-        parts = [bytes(part[:1]) for part in map(memoryview, _split_dict(data).values()) if len(part) > ITEM_BYTES_MAX]
-    except (msgspec.DecodeError, TypeError):
+        parts = map(bytes, _split_dict(data).values())
+    except msgspec.DecodeError:
         return False
-    return any(_is_list(first) or _is_dict(first) for first in parts)
+    return any(len(part) > trees.ITEM_BYTES_MAX and (_is_list(part) or _is_dict(part)) for part in parts)
 
 
 def _is_list(data: bytes) -> bool:
@@ -191,6 +220,12 @@ def _expected(data: bytes) -> bytes:
     return data
 
 
+def _expect_all(parts: list[bytes]) -> None:
+    """As `_expected`, of many small parts at once."""
+    if parts:
+        _expected(trees.array_header(len(parts)) + b"".join(parts))
+
+
 class _Packer:
     """From encoded parts to items."""
 
@@ -201,21 +236,23 @@ class _Packer:
         self._memo = memo
 
     def large(self, data: bytes) -> bytes:
-        """Return the item of a part of more than ITEM_BYTES_MAX.
+        """Return the item of a part of more than trees.ITEM_BYTES_MAX.
 
         Raises:
             _Unfit: it is not the canonical encoding of plain data.
             RecursionError: it is nested too deep; reading it back takes half the stack that this does.
-            msgspec.DecodeError: it is not MessagePack.
+            ValueError: it is not MessagePack.
         """
-        item = self._memo.get(data)
+        if len(data) > _RECENT_PART_BYTES_MAX:
+            return self._item(data)
+        item = self._memo.items.get(data)
         if item is None:
-            self._memo.put(data, item := self._item(data))
+            self._memo.items.put(data, item := self._item(data))
         return item
 
     def _item(self, data: bytes) -> bytes:
-        if len(data) <= WHOLE_BYTES_MAX:
-            return link(WHOLE, self._keep(_expected(data)))
+        if len(data) <= trees.WHOLE_BYTES_MAX:
+            return trees.link(trees.WHOLE, self._keep(_expected(data)))
         if _is_list(data):
             return self._list(data)
         return self._dict(data) if _is_dict(data) else self._text(data)
@@ -223,51 +260,85 @@ class _Packer:
     def _text(self, data: bytes) -> bytes:
         value = _strict(_expected(data))
         if isinstance(value, str):
-            return link(TEXT, _tree(_pieces(value.encode(), self._keep), self._keep))
+            return trees.link(trees.TEXT, self._pieces(value.encode()))
         assert isinstance(value, bytes), "nothing else is as large"
-        return link(BYTES, _tree(_pieces(value, self._keep), self._keep))
+        return trees.link(trees.BYTES, self._pieces(value))
+
+    def _pieces(self, data: bytes) -> bytes:
+        """Return the name of the tree of a long text or bytes."""
+        pieces = (data[start : start + trees.PIECE_BYTES] for start in range(0, len(data), trees.PIECE_BYTES))
+        items = [_encode(self._keep(piece)) for piece in pieces]
+        return _tree([self._keep(trees.node(0, group)) for group in _by_sum(items)], self._keep)
 
     def _list(self, data: bytes) -> bytes:
-        parts = list(map(bytes, _split_list(data)))
-        if not data.startswith(array_header(len(parts))):
+        parts = _split_list(data)
+        if not data.startswith(trees.array_header(len(parts))):
             raise _Unfit("it is not encoded shortly")
-        return _branch(self._items(parts), self._keep)
+        names: list[bytes] = []
+        at, begin = 0, len(trees.array_header(len(parts)))
+        while at < len(parts):
+            first = bytes(parts[at])
+            run = self._memo.runs.get(first)
+            if run is None or not data.startswith(run[0], begin):
+                group, is_full = self._group(parts, at)
+                if not names and at + len(group) == len(parts) and sum(map(len, group)) <= trees.ITEM_BYTES_MAX:
+                    return trees.array_header(len(group)) + b"".join(group)
+                end = begin + sum(map(len, parts[at : at + len(group)]))
+                run = data[begin:end], len(group), self._keep(trees.node(0, group))
+                if is_full and len(run[0]) <= _RECENT_RUN_BYTES_MAX:
+                    self._memo.runs.put(first, run, len(run[0]))
+            names.append(run[2])
+            at, begin = at + run[1], begin + len(run[0])
+        return trees.link(trees.LIST, _tree(names, self._keep))
 
-    def _items(self, parts: list[bytes]) -> list[bytes]:
-        """Return the items of parts. The small ones are checked all at once."""
-        known, large = self._memo.young.get, self.large
-        items = [part if len(part) <= ITEM_BYTES_MAX else known(part) or large(part) for part in parts]
-        small = [part for part in parts if len(part) <= ITEM_BYTES_MAX]
-        if small:
-            _expected(array_header(len(small)) + b"".join(small))
-        return items
+    def _group(self, parts: Sequence[msgspec.Raw], at: int) -> tuple[list[bytes], bool]:
+        """Return the items of the node that begins with part `at`, and whether it ends there whatever follows."""
+        group: list[bytes] = []
+        small: list[bytes] = []
+        size, is_full = 0, False
+        while not is_full and at < len(parts):
+            part = item = bytes(parts[at])
+            if len(part) <= trees.ITEM_BYTES_MAX:
+                small.append(part)
+            else:
+                item = self.large(part)
+            group.append(item)
+            at, size = at + 1, size + len(item)
+            is_full = _is_full(item, size)
+        _expect_all(small)
+        return group, is_full
 
     def _dict(self, data: bytes) -> bytes:
         found = _split_dict(data)
-        if _encode(found) != data:
+        keys, parts = list(map(_encode, found)), list(map(bytes, found.values()))
+        empty = trees.map_header(len(keys)) + b"".join(
+            key + _NONE for key in keys
+        )  # compared with its values left out: they are large
+        if _encode(dict.fromkeys(found)) != empty or len(data) != len(empty) - len(keys) + sum(map(len, parts)):
             raise _Unfit("its keys are not in order")
-        items = self._items(list(map(bytes, found.values())))
-        return _dict(sorted(zip(map(_encode, found), items, strict=True)), self._keep)
+        _expect_all([part for part in parts if len(part) <= trees.ITEM_BYTES_MAX])
+        items = [part if len(part) <= trees.ITEM_BYTES_MAX else self.large(part) for part in parts]
+        return _dict(sorted(zip(keys, items, strict=True)), self._keep)
 
 
 def _branch(items: list[bytes], keep: Keep) -> bytes:
     """Return the item of a list of items."""
-    if sum(map(len, items)) <= ITEM_BYTES_MAX:
-        return array_header(len(items)) + b"".join(items)
-    return link(LIST, _tree(items, keep))
+    if sum(map(len, items)) <= trees.ITEM_BYTES_MAX:
+        return trees.array_header(len(items)) + b"".join(items)
+    return trees.link(trees.LIST, _tree([keep(trees.node(0, group)) for group in _by_sum(items)], keep))
 
 
 def _dict(pairs: list[tuple[bytes, bytes]], keep: Keep) -> bytes:
     """Return the item of a dict, given its encoded keys with their items, sorted."""
-    if sum(len(key) + len(item) for key, item in pairs) <= ITEM_BYTES_MAX:
-        return map_header(len(pairs)) + b"".join(key + item for key, item in pairs)
-    level, items = 0, [(_height(key), key + item) for key, item in pairs]
+    if sum(len(key) + len(item) for key, item in pairs) <= trees.ITEM_BYTES_MAX:
+        return trees.map_header(len(pairs)) + b"".join(key + item for key, item in pairs)
+    level, items = 0, [(_height(key) if len(key) > _FIELD_BYTES_MAX else _field_height(key), key + item) for key, item in pairs]
     while True:
         nodes: list[tuple[int, bytes]] = []
         for ended, group in _by_height(items, level):
-            nodes.append((ended, keep(node(level, group, 2 if level == 0 else 1))))
+            nodes.append((ended, keep(trees.node(level, group, 2 if level == 0 else 1))))
         if len(nodes) == 1:
-            return link(DICT, nodes[0][1])
+            return trees.link(trees.DICT, nodes[0][1])
         level, items = level + 1, [(height, _encode(name)) for height, name in nodes]
 
 
@@ -276,6 +347,9 @@ def _height(key: bytes) -> int:
     bits = int.from_bytes(blake2b(key, digest_size=8).digest(), "big")
     zeros = (bits & -bits).bit_length() - 1 if bits else 64
     return zeros // _FANOUT_BITS
+
+
+_field_height = lru_cache(maxsize=4096)(_height)  # names of fields come again with every value
 
 
 def _by_height(items: list[tuple[int, bytes]], level: int) -> Iterator[tuple[int, list[bytes]]]:
@@ -288,41 +362,40 @@ def _by_height(items: list[tuple[int, bytes]], level: int) -> Iterator[tuple[int
             group = []
 
 
-def _pieces(data: bytes, keep: Keep) -> list[bytes]:
-    """Return one item per piece of `data`."""
-    return [_encode(keep(data[start : start + PIECE_BYTES])) for start in range(0, len(data), PIECE_BYTES)]
-
-
-def _tree(items: list[bytes], keep: Keep) -> bytes:
-    """Return the name of the top node over `items`."""
+def _tree(names: list[bytes], keep: Keep) -> bytes:
+    """Return the name of the top node over the nodes of level 0."""
     level = 0
-    while True:
-        names = [keep(node(level, group)) for group in _by_sum(items)]
-        if len(names) == 1:
-            return names[0]
-        level, items = level + 1, [_encode(name) for name in names]
+    while len(names) > 1:
+        level += 1
+        names = [keep(trees.node(level, group)) for group in _by_sum(map(_encode, names))]
+    return names[0]
 
 
 def _by_sum(items: Iterable[bytes]) -> Iterator[list[bytes]]:
-    """Cut items into nodes, each ending after an item whose checksum is small for its size."""
+    """Cut items into nodes."""
     group: list[bytes] = []
     size = 0
     for item in items:
         group.append(item)
         size += len(item)
-        if size >= _NODE_BYTES_MIN and (crc32(item) < len(item) << _END_SHIFT or size >= _NODE_BYTES_MAX):
+        if _is_full(item, size):
             yield group
             group, size = [], 0
     if group:
         yield group
 
 
-def _grown(top: bytes, item: bytes, keep: Keep, load: Load) -> bytes:
+def _is_full(item: bytes, size: int) -> bool:
+    """Tell whether a node of `size` bytes ends with `item`: where its checksum is small for its size, so once in so many bytes."""
+    return size >= _NODE_BYTES_MIN and (crc32(item) < len(item) << _END_SHIFT or size >= _NODE_BYTES_MAX)
+
+
+def _grown(top: bytes, item: bytes, keep: Keep, load: trees.Load) -> bytes:
     """Return the name of the top node of the list tree `top` with one more item at its end."""
     spine: list[list[bytes]] = []  # the items of the last node of each level, highest first
     name = top
     while True:
-        level, *parts = parse(load(name))
+        level, *parts = trees.parse(load(name))
         spine.append([_encode(part) for part in parts])
         if level == 0:
             break
@@ -330,7 +403,7 @@ def _grown(top: bytes, item: bytes, keep: Keep, load: Load) -> bytes:
     grown = [*spine.pop(), item]
     level = 0
     while True:
-        names = [keep(node(level, group)) for group in _by_sum(grown)]
+        names = [keep(trees.node(level, group)) for group in _by_sum(grown)]
         if not spine:
             return names[0] if len(names) == 1 else _raised(names, level + 1, keep)
         level, grown = level + 1, [*spine.pop()[:-1], *map(_encode, names)]
@@ -338,4 +411,4 @@ def _grown(top: bytes, item: bytes, keep: Keep, load: Load) -> bytes:
 
 def _raised(names: list[bytes], level: int, keep: Keep) -> bytes:
     """Return the name of a new top over two nodes."""
-    return keep(node(level, [_encode(name) for name in names]))
+    return keep(trees.node(level, [_encode(name) for name in names]))

@@ -46,9 +46,15 @@ _KEYED: Final = (
 _AFTER: Final = f"SELECT {_ROW_COLUMNS} FROM journal WHERE seq > ? ORDER BY seq LIMIT ?"
 _RESULT_OF: Final = f"SELECT {_ROW_COLUMNS} FROM journal WHERE kind = 'result' AND parent = ? ORDER BY seq DESC LIMIT 1"
 _HEADS: Final = f"SELECT {_ROW_COLUMNS} FROM journal WHERE seq > ? AND seq <= ? AND kind IN ('call', 'intent')"
+_SPENT: Final = (
+    "SELECT r.seq, r.pid, CASE WHEN r.kind = 'result' THEN i.op ELSE r.op END, "
+    "CASE WHEN r.kind = 'result' THEN i.resource ELSE r.resource END, r.at, r.cost "
+    "FROM journal AS r LEFT JOIN journal AS i ON i.seq = r.parent "
+    "WHERE r.seq > ? AND r.seq <= ? AND r.kind <> 'intent' AND length(r.cost) > 0"
+)
 _SEQ_MAX: Final = 2**63 - 1
-_SEQ, _KIND, _OP, _KEY, _PARENT, _OUTCOME = (
-    JOURNAL.columns.index(name) for name in ("seq", "kind", "op", "key", "parent", "outcome")
+_SEQ, _KIND, _OP, _KEY, _PARENT, _OUTCOME, _PID, _AT, _COST, _RESOURCE = (
+    JOURNAL.columns.index(name) for name in ("seq", "kind", "op", "key", "parent", "outcome", "pid", "at", "cost", "resource")
 )
 
 
@@ -150,6 +156,35 @@ class Reads(StateReads):
             if len(heads) < PAGE_ROWS:
                 since = end
         return found, since
+
+    def spent(self, since: int, pid: int | None = None) -> tuple[list[tuple[int, str, str, float, bytes]], int]:
+        """Return what calls cost beside themselves: one page of (pid, op, resource, at, encoded cost), without their content.
+
+        Args:
+            since: Number after which to look.
+            pid: Only this process.
+
+        Returns:
+            The page, and the number to pass as the next `since`; there is nothing further when that equals `since`. One page looks at
+            ENTRIES_LOOKED_AT_MAX numbers at most.
+        """
+        self._see_rows()
+        last = self._last_seq()
+        end = last if pid is not None else min(since + ENTRIES_LOOKED_AT_MAX, last)  # the rows of one process have their index
+        of, which = (" AND r.pid = ?", (pid,)) if pid is not None else ("", ())
+        text = f"{_SPENT}{of} ORDER BY r.seq LIMIT {ENTRIES_LOOKED_AT_MAX}"
+        found = {row[0]: tuple(row[1:]) for row in self._reader.fetch(text, (since, end, *which))}
+        end = max(found) if len(found) == ENTRIES_LOOKED_AT_MAX else end
+        if self.segments:
+            for row in self.segments.rows(since, end, pid):
+                if row[_COST] and row[_KIND] != "intent" and row[_SEQ] not in found:
+                    made = self.segments.row(row[_PARENT]) if row[_KIND] == "result" else row
+                    op, resource = (made[_OP], made[_RESOURCE]) if made is not None else (row[_OP], "")
+                    found[row[_SEQ]] = (row[_PID], op, resource, row[_AT], row[_COST])
+        page = [
+            (number, op, resource or "", at, self.objects.resolve(cost)) for number, op, resource, at, cost in found.values()
+        ]
+        return page, end
 
     def _heads(self, since: int, end: int, pid: int | None, op: str | None) -> list[Row]:
         """Return the next calls and intents."""

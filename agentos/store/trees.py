@@ -30,8 +30,7 @@ from agentos.store import blobs
 
 __all__ = [
     "BYTES", "DICT", "ITEM_BYTES_MAX", "LIST", "NODE_BYTES", "PIECE_BYTES", "ROOT", "TEXT", "WHOLE", "WHOLE_BYTES_MAX", "Load", "Walk",
-    "array_header", "link", "links", "map_header", "node", "opened", "parse", "unpack", "unpack_bytes",
-    "unpack_column",
+    "array_header", "link", "links", "map_header", "node", "opened", "parse", "resolve", "unpack", "unpack_bytes",
 ]  # fmt: skip
 
 Load = Callable[[bytes], bytes]
@@ -42,7 +41,7 @@ NODE_BYTES: Final = 512  # of a node, about: 15 names, or as many small items
 PIECE_BYTES: Final = 4 * KIB  # long texts and bytes are cut into pieces of this size
 ROOT: Final = b"\xc1"
 _PIECE, LIST, DICT, TEXT, BYTES, WHOLE = range(6)
-_LOADED_BYTES_MAX: Final = 2 * RESULT_BYTES_MAX  # of one row: who writes the file could have a few nodes stand for any number of bytes
+_LOADED_BYTES_MAX: Final = 2 * RESULT_BYTES_MAX  # for one row: in a forged file a few nodes may stand for any size
 _SEEN_MAX: Final = 100_000
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -76,19 +75,25 @@ def unpack_bytes(item: bytes, load: Load) -> bytes:
 
     try:
         return codec.encode(_value(parse(item), bounded, msgspec.Raw))
-    except (TypeError, ValueError, LookupError, RuntimeError, Invalid) as error:
+    except (TypeError, ValueError, LookupError, RuntimeError, StopIteration, Invalid) as error:
         raise KernelPanic(f"a stored value is damaged: {error}") from error
 
 
-def unpack_column(name: bytes, item: bytes, load: Load) -> bytes:
-    """Return the value of a column that is kept as the tree below `item`, and whose hash is `name`.
+def resolve(column: bytes, load: Load) -> bytes:
+    """Return the value of a bytes column, which may lie in an object or in a tree of them.
 
     Raises:
-        KernelPanic: the item or a node is damaged, or they give another value.
+        KernelPanic: an object is damaged or missing, or the tree has another value than was kept in it.
     """
-    data = unpack_bytes(item, load)
-    if blobs.name_of(data) != name:
-        raise KernelPanic(f"value {name.hex()} is damaged: its parts have another hash")
+    name = blobs.name_in(column)
+    if name is not None:
+        return load(name)
+    tree = blobs.tree_in(column)
+    if tree is None:
+        return column
+    data = unpack_bytes(tree[1], load)
+    if blobs.name_of(data) != tree[0]:
+        raise KernelPanic(f"value {tree[0].hex()} is damaged: its parts have another hash")
     return data
 
 
@@ -193,23 +198,28 @@ def _ends(part: Any) -> list[tuple[int, bytes]]:
 
 def _value(item: Any, load: Load, whole: Callable[[bytes], Any]) -> Any:
     """Return the plain value of a decoded item; `whole` makes it from the bytes of a part that is one object."""
+    if isinstance(item, Ext):
+        return _linked(item.code, bytes(item.data), load, whole)
     if isinstance(item, list):
         return [_value(element, load, whole) for element in item]
     if isinstance(item, dict):
         return {key: _value(element, load, whole) for key, element in item.items()}
-    if not isinstance(item, Ext):
-        return item
-    if item.code == WHOLE:
-        return whole(load(bytes(item.data)))
-    parts = _leaves(bytes(item.data), load)
-    if item.code == LIST:
+    return item
+
+
+def _linked(kind: int, name: bytes, load: Load, whole: Callable[[bytes], Any]) -> Any:
+    """Return the plain value that a link leads to."""
+    if kind == WHOLE:
+        return whole(load(name))
+    parts = _leaves(name, load)
+    if kind == LIST:
         return [_value(part, load, whole) for part in parts]
-    if item.code == DICT:
+    if kind == DICT:
         return {key: _value(next(parts), load, whole) for key in parts}
-    if item.code in (TEXT, BYTES):
+    if kind in (TEXT, BYTES):
         data = b"".join(load(piece) for piece in parts)
-        return data.decode() if item.code == TEXT else data
-    raise KernelPanic(f"a stored value has a link of unknown kind {item.code}")
+        return data.decode() if kind == TEXT else data
+    raise KernelPanic(f"a stored value has a link of unknown kind {kind}")
 
 
 def _leaves(name: bytes, load: Load) -> Iterator[Any]:

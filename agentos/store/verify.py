@@ -7,22 +7,23 @@ Not here: what a row has to be (`chain`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from heapq import merge
 from operator import itemgetter
 from typing import Any, Final
 
-from agentos.abi.limits import PAGE_ROWS
+from agentos.abi.limits import HASH_BYTES, MIB, PAGE_ROWS
 from agentos.errors import KernelPanic
-from agentos.store import blobs, chain
+from agentos.store import blobs, chain, trees
 from agentos.store.database import Database
 from agentos.store.faults import refusal
 from agentos.store.segment import Columns, page_of, unpack_page
 from agentos.store.tables import JOURNAL
 
-__all__ = ["all_rows", "first_bad_object", "head_of", "salted_from", "verify"]
+__all__ = ["all_rows", "first_bad_object", "head_of", "loader", "salted_from", "verify"]
 
 _FIRST: Final = -(2**63)
+_AT_HAND_BYTES: Final = 8 * MIB
 _ROWS: Final = f"SELECT {', '.join(JOURNAL.columns)} FROM journal WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT {PAGE_ROWS}"
 _PAGES: Final = "SELECT page, codec, size, body FROM segment WHERE page > ? ORDER BY page LIMIT 4"
 _STRAY: Final = "SELECT journal.seq FROM head JOIN journal ON journal.seq > head.seq ORDER BY journal.seq LIMIT 1"
@@ -45,9 +46,7 @@ def verify(connection: Database, head: str | None = None) -> chain.AuditReport:
     heads = [(seq, digest)] if kept is None else [(seq, digest), kept]
     try:
         rows = all_rows(connection, _FIRST, seq)
-        report = chain.check(
-            rows, (0, genesis), heads, lambda column: _is_missing(connection, column), salted_from=salted_from(connection)
-        )
+        report = chain.check(rows, (0, genesis), heads, _lost_in(connection), salted_from=salted_from(connection))
     except KernelPanic as error:
         return chain.AuditReport(False, 0, None, str(error), f"{seq}:{digest.hex()}")
     if not report.ok:
@@ -113,6 +112,45 @@ def _archived(connection: Database, after: int) -> Iterator[Columns]:
         page = found[-1][0]
 
 
-def _is_missing(connection: Database, column: Any) -> bool:
-    name = blobs.name_in(column)
-    return name is not None and not connection.fetch("SELECT 1 FROM object WHERE hash = ?", (name,))
+def loader(connection: Database, bytes_max: int = 0) -> Callable[[bytes], bytes]:
+    """Return a function that loads the object of a name; the small ones among the last `bytes_max` bytes are kept at hand.
+
+    It raises KernelPanic: the object is damaged or missing.
+    """
+    kept: dict[bytes, bytes] = {}
+    room = bytes_max
+
+    def load(name: bytes) -> bytes:
+        nonlocal room
+        data = kept.get(name)
+        if data is None:
+            found = connection.fetch("SELECT hash, codec, size, body FROM object WHERE hash = ?", (name,))
+            if not found:
+                raise KernelPanic(f"object {name.hex()} is missing")
+            data = blobs.unpack_body(*found[0])
+            room -= len(data) + 2 * HASH_BYTES
+            if room < 0:
+                kept.clear()
+                room = bytes_max
+            if len(data) <= bytes_max // 64:
+                kept[name] = data
+        return data
+
+    return load
+
+
+def _lost_in(connection: Database) -> Callable[[Any], bool]:
+    """Return the test for columns whose value cannot be read, for an object is missing or not what it was."""
+    load = loader(connection, _AT_HAND_BYTES)
+
+    def is_lost(column: Any) -> bool:
+        name = blobs.name_in(column)
+        if name is not None:
+            return not connection.fetch("SELECT 1 FROM object WHERE hash = ?", (name,))
+        try:
+            trees.resolve(column, load)
+        except KernelPanic:
+            return True
+        return False
+
+    return is_lost

@@ -60,4 +60,5 @@ def described(op: Op) -> dict[str, Any]:
         "description": function["description"],
         "ops": [op.name],
         "schema": function["parameters"],
+        "effect": op.effect.value,
     }

@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -16,14 +17,15 @@ from tests.acceptance.cli_place import Place, a_place
 class Terminal:
     """The command line on a pseudo terminal."""
 
-    def __init__(self, place: Place, *words: object) -> None:
+    def __init__(self, place: Place, *words: object, columns: int = 100) -> None:
         self._side, other = pty.openpty()
+        self._seen = 0
         self._process = subprocess.Popen(
-            place.words(*words), cwd=place.folder, env={**place.environment, "COLUMNS": "100", "LINES": "40"}, stdin=other,
+            place.words(*words), cwd=place.folder, env={**place.environment, "COLUMNS": str(columns), "LINES": "40"}, stdin=other,
             stdout=other, stderr=other, start_new_session=True,
         )  # fmt: skip
         os.close(other)
-        self.shown = ""
+        self.shown = self.raw = ""
 
     def until(self, text: str) -> None:
         deadline = time.monotonic() + 15
@@ -32,9 +34,23 @@ class Terminal:
             if not self._read():
                 break
         assert text in self.shown, self.shown
+        self._seen = len(self.shown)
+
+    def until_again(self, text: str) -> None:
+        """Wait until it is shown after what was waited for last."""
+        before, self.shown = self.shown[: self._seen], self.shown[self._seen :]
+        try:
+            self.until(text)
+        finally:
+            self.shown = before + self.shown
+            self._seen = len(self.shown)
 
     def type(self, text: str) -> None:
         os.write(self._side, text.encode())
+
+    def interrupt(self) -> None:
+        """Do what Ctrl-C does while no question is open."""
+        self._process.send_signal(signal.SIGINT)
 
     def kill(self) -> None:
         """End it as a power cut does."""
@@ -60,6 +76,7 @@ class Terminal:
             data = os.read(self._side, 65536) if ready else b""
         except OSError:
             data = b""
+        self.raw += data.decode(errors="replace")
         self.shown += re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", data.decode(errors="replace"))
         return bool(data)
 

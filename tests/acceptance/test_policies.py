@@ -29,7 +29,8 @@ def text_of(name: str) -> str:
 
 
 def test_there_is_one_for_each_kind_of_agent() -> None:
-    assert set(NAMES) == {"banking", "coding", "operator", "research", "speculative", "support", "toolmaker", *OLDER}
+    kinds = {"banking", "careful", "coding", "editing", "operator", "research", "speculative", "support", "toolmaker"}
+    assert set(NAMES) == kinds | OLDER
 
 
 def test_the_command_line_finds_no_fault_but_one_that_is_meant(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -30,7 +31,7 @@ def job(tmp_path: Path) -> tuple[list[str], dict[str, str]]:
     """The README's main job, on a copy of the incident, with a state folder of its own."""
     shutil.copytree(ROOT / "demos/incident", tmp_path / "incident", ignore=shutil.ignore_patterns("report.md"))
     (tmp_path / "state").mkdir(mode=0o700)
-    words = block("run-command").split("&& .venv/bin/agentos ", 1)[1].split()
+    words = shlex.split(block("run-command").split("&& .venv/bin/agentos ", 1)[1])
     words[words.index("demos/incident")] = str(tmp_path / "incident")
     environment = {**os.environ, "AGENTOS_STATE": str(tmp_path / "state"), "PYTHONPATH": str(ROOT)}
     return [sys.executable, "-m", "agentos", *words], environment
@@ -62,17 +63,27 @@ def test_a_killed_job_goes_on_and_writes_one_report(job: tuple[list[str], dict[s
     place = ["--workspace", str(tmp_path / "incident"), "-o", "json"]
     agentos = [sys.executable, "-m", "agentos"]
     audit = json.loads(subprocess.check_output([*agentos, "audit", "--op", "fs.write", *place], env=environment, cwd=ROOT))
-    assert [entry["outcome"] for entry in audit] == ["done"]
+    assert [entry["outcome"] for entry in audit if entry["resource"] == "/report.md"] == ["done"]
     subprocess.run([*agentos, "audit", "--verify", *place], env=environment, cwd=ROOT, check=True, capture_output=True)
 
 
+def programs() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_question_of_the_readme_is_answered(tmp_path: Path) -> None:
+    environment = {**os.environ, "AGENTOS_STATE": str(tmp_path / "state"), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", programs()[0]], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "31.5\n"
+
+
 def test_the_program_of_the_readme_runs(tmp_path: Path) -> None:
-    program = re.search(r"```python\n(.*?)```", README, re.DOTALL)
-    assert program
     (tmp_path / "work").mkdir()
     (tmp_path / "work/template.txt").write_text("Hello, {name}!")
     environment = {**os.environ, "AGENTOS_STATE": str(tmp_path / "state"), "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", program.group(1)]
+    command = [sys.executable, "-c", programs()[1]]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "Exit(state='exited', value=14, error=None)\n"
     assert (tmp_path / "work/greeting.txt").read_text() == "Hello, Ada!"

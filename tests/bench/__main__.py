@@ -24,7 +24,10 @@ from tests.bench import (
     bench_peers,
     bench_postgres,
     bench_profile,
+    bench_prompt,
+    bench_prompt_rows,
     bench_provenance,
+    bench_react,
     bench_spawn,
     bench_steps,
 )
@@ -35,8 +38,8 @@ __all__ = ["BENCHES", "main"]
 BENCHES: dict[str, Bench] = {
     "calls": bench_calls.run, "steps": bench_steps.run, "profile": bench_profile.run, "spawn": bench_spawn.run, "fork": bench_fork.run,
     "decide": bench_decide.run, "open": bench_open.run, "checkpoint": bench_checkpoint.run, "cost": bench_cost.run, "host": bench_host.run,
-    "provenance": bench_provenance.run, "peers": bench_peers.run, "durability": bench_durability.run,
-    "million": bench_million.run, "postgres": bench_postgres.run,
+    "provenance": bench_provenance.run, "prompt_rows": bench_prompt_rows.run, "peers": bench_peers.run, "durability": bench_durability.run,
+    "react": bench_react.run, "prompt": bench_prompt.run, "million": bench_million.run, "postgres": bench_postgres.run,
 }  # fmt: skip
 
 

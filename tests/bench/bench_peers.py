@@ -25,7 +25,7 @@ from tests.bench.harness import Raw, Size, Spent, Table, raw_commits, raw_rate, 
 from tests.bench.peers.child import SERVER, SUBJECTS, is_here
 from tests.bench.peers.target import Tally, tally
 
-__all__ = ["Killed", "kill_and_resume", "run", "subjects"]
+__all__ = ["Killed", "kill_and_resume", "note_missing", "run", "run_child", "subjects"]
 
 _STEPS = ("agentos once", "LangGraph default", "LangGraph sync", "DBOS", "agentos once, PostgreSQL", "DBOS, PostgreSQL")
 _GROW = ("agentos once", "LangGraph default", "LangGraph sync", "LangGraph sync, DeltaChannel", "DBOS")
@@ -62,7 +62,8 @@ def _in_environment(name: str, value: str) -> Iterator[None]:
         os.environ[name] = before or ""
 
 
-def _note(text: str, names: Sequence[str]) -> str:
+def note_missing(text: str, names: Sequence[str]) -> str:
+    """Return `text`, and which libraries are not installed that the subjects need."""
     missing = sorted({SUBJECTS[name][2] for name in names if not is_here(name) and not name.endswith("PostgreSQL")})
     return text + (_MISSING + ", ".join(missing) if missing else "")
 
@@ -71,7 +72,7 @@ def _command(subject: str, task: str, folder: Path, *given: float) -> list[str]:
     return [sys.executable, "-m", "tests.bench.peers.child", subject, task, str(folder), *(f"{value:g}" for value in given)]
 
 
-def _run(subject: str, task: str, folder: Path, *given: float) -> dict[str, Any]:
+def run_child(subject: str, task: str, folder: Path, *given: float) -> dict[str, Any]:
     """Run a task to its end."""
     done = subprocess.run(
         _command(subject, task, folder, *given),
@@ -103,7 +104,7 @@ def _steps(size: Size, folder: Path) -> Table:
         for subject, processes in wanted:
             where = _made(folder / f"steps-{subject}-{processes}-{turn}")
             before = raw_rate(folder, size.seconds / 2)
-            found = _run(subject, "steps", where, processes, size.seconds * 4)
+            found = run_child(subject, "steps", where, processes, size.seconds * 4)
             after = raw_rate(folder, size.seconds / 2)
             floor += [before, after]
             seen[subject, processes].found.append(found)
@@ -113,7 +114,7 @@ def _steps(size: Size, folder: Path) -> Table:
     table = Table(
         "a durable loop with one effect a step",
         ("subject", "loops", "steps/s", "spread", "x raw", "CPU us/step"),
-        note=_note(note, _STEPS),
+        note=note_missing(note, _STEPS),
     )
     for (subject, processes), rounds in seen.items():
         rate, apart = spread([found["steps"] / found["wall_s"] for found in rounds.found])
@@ -130,7 +131,7 @@ def _growth(size: Size, folder: Path) -> Table:
     table = Table(
         f"{steps} steps of a state that grows by 1 KB a step, each with one effect",
         ("subject", "store bytes", "x raw", "wall s", "CPU s"),
-        note=_note("raw: a row of 1 KB a step, each committed", _GROW),
+        note=note_missing("raw: a row of 1 KB a step, each committed", _GROW),
     )
     with Spent() as spent:
         raw_commits(_made(folder / "grow-raw"), steps, 1_024)
@@ -138,7 +139,7 @@ def _growth(size: Size, folder: Path) -> Table:
     table.add("raw sqlite3", f"{least}", "1.0", f"{spent.wall_s:.2f}", f"{spent.cpu_s:.2f}")
     for subject in subjects(_GROW):
         where = _made(folder / f"grow-{subject}")
-        found = _run(subject, "grow", where, steps)
+        found = run_child(subject, "grow", where, steps)
         used = store_bytes(where / "store.db")
         table.add(subject, f"{used}", f"{used / least:.1f}", f"{found['wall_s']:.2f}", f"{found['cpu_s']:.2f}")
     return table
@@ -173,7 +174,7 @@ def kill_and_resume(subject: str, folder: Path, effects: int, chance: random.Ran
         time.sleep(chance.random() * _WITHIN_S)
         process.kill()
     assert process.returncode in (0, -signal.SIGKILL), f"{subject} failed: {process.returncode}"
-    found = _run(subject, "effects", folder, effects)
+    found = run_child(subject, "effects", folder, effects)
     return Killed(tally(file, effects), int(found["asked"]))
 
 
@@ -187,7 +188,7 @@ def _kills(size: Size, folder: Path) -> Table:
     table = Table(
         f"{runs} runs of {effects} effects, each killed once at a random moment and resumed (seed 7)",
         ("subject", "wanted", "done", "repeated", "most in a run", "lost", "asked a person"),
-        note=_note("repeated: done again; a keyed target knows the key and refuses, here only agentos's own", _KILLED),
+        note=note_missing("repeated: done again; a keyed target knows the key and refuses, here only agentos's own", _KILLED),
     )
     for name, all_of_them in seen.items():
         tallies = [killed.tally for killed in all_of_them]

@@ -29,7 +29,7 @@ def test_a_bench_that_does_not_exist_is_refused(capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("subject", SUBJECTS)
+@pytest.mark.parametrize("subject", [subject for subject in SUBJECTS if " agent" not in subject])
 def test_a_killed_run_of_effects_is_resumed_to_its_end(subject: str, tmp_path: Path) -> None:
     if not is_here(subject):
         pytest.skip(f"{subject} needs the extra `peers`, or a server")

@@ -125,7 +125,7 @@ async def kernel(folder: Path, *, store: str = "", **options: object) -> AsyncIt
         yield opened
 
 
-async def spawn_all(opened: agentos.Kernel, image: agentos.Image, processes: int) -> list[agentos.Process]:
+async def spawn_all(opened: agentos.Kernel, image: agentos.Image, processes: int, *, goal: Any = None) -> list[agentos.Process]:
     """Spawn processes, a few hundred at once, without letting them run; `let_go` does."""
     opened.core.scheduler.admitting = False
     spawned: list[agentos.Process] = []
@@ -133,7 +133,7 @@ async def spawn_all(opened: agentos.Kernel, image: agentos.Image, processes: int
 
     async def one() -> None:
         async with room:
-            spawned.append(await opened.spawn(image))
+            spawned.append(await opened.spawn(image, goal=goal))
 
     async with anyio.create_task_group() as tasks:
         for _ in range(processes):

@@ -47,15 +47,12 @@ class Family:
             sinks: Arguments through which data leaves.
             self_right: Every process may do it to itself, always or when the function of (arguments, pid) says so.
             prepare: Fills defaults that depend on the calling pid.
-            late: Late attributes with their types.
-            derived: Attributes computed from the arguments.
             trusted: Result fields that the device vouches for.
             untrusted: What it returns comes from outside.
             clearance: Strictest level of what may go out through its arguments.
             asks: Why a person is asked about every call.
             slot: Scarce resource that it occupies.
-            ids: As of `Op`.
-            by_profile: As of `Op`.
+            late, derived, ids, by_profile: As of `Op`.
             name: The verb, where the stub cannot have its name.
         """
 

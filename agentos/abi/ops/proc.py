@@ -62,7 +62,11 @@ def info(pid: int | None = None) -> dict[str, Any]:
 
 @FAMILY.op("pure", on="id:self", self_right=True)
 def status() -> dict[str, Any]:
-    """Say what the caller has left: `{unread, left: {tokens, usd, calls, wall_s}, limits}`, only for what is limited on its way up."""
+    """Say what the caller has left: `{unread, left: {tokens, usd, calls, wall_s}, limits, rights}`.
+
+    `left` and `limits` have what is limited on its way up. `rights` is a fingerprint: another one means that capabilities, policy or
+    standing grants have changed.
+    """
     raise NotImplementedError
 
 

@@ -14,7 +14,7 @@ FAMILY = Family("tool")
 
 @FAMILY.op("pure", on="id:jit", self_right=True, name="list")
 def list_() -> list[dict[str, Any]]:
-    """List the caller's tools: `[{name, description, ops, schema}]`."""
+    """List the caller's tools: `[{name, description, ops, schema, effect}]`."""
     raise NotImplementedError
 
 

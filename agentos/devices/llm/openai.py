@@ -7,15 +7,21 @@ none) is an error that says so, never an empty answer.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from email.utils import parsedate_to_datetime
+from functools import partial
+from importlib import import_module
+from sys import modules
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import anyio
+import anyio.to_thread
 
-from agentos.abi.limits import MODEL_REPLY_CHARS_MAX
-from agentos.abi.model import ModelReply, ModelRequest, ToolCall, Usage, model_failed
+from agentos.abi.limits import EMBED_TEXTS_MAX, MODEL_REPLY_CHARS_MAX
+from agentos.abi.model import ModelReply, ModelRequest, Usage, Vectors, model_failed
+from agentos.devices.llm.bounded import bounded_client
+from agentos.devices.llm.received import reply_of, text_of, too_long, tool_call, usage_of, vectors_of
 from agentos.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -24,13 +30,9 @@ if TYPE_CHECKING:
 
 __all__ = ["OpenAI"]
 
-_FINISHES: Final = {
-    "stop": "stop",
-    "length": "length",
-    "tool_calls": "calls",
-    "function_call": "calls",
-    "content_filter": "refusal",
-}
+_T = TypeVar("_T")
+
+_RETRY_AFTER_S_MAX: Final = 86_400
 _CONTEXT: Final = ("context_length", "context length", "maximum context", "too many tokens", "string_above_max_length")
 
 
@@ -73,32 +75,71 @@ class OpenAI:
 
     async def complete(self, request: ModelRequest) -> ModelReply:
         """Make one attempt; see `agentos.abi.model.ModelDriver`."""
-        import openai  # noqa: PLC0415 - takes half a second
+        return await self._attempt(partial(self._answer, request), request.timeout_s)
+
+    async def embed(self, texts: list[str], timeout_s: float | None = None) -> Vectors:
+        """Return a vector for each text, EMBED_TEXTS_MAX of them with one request.
+
+        Raises:
+            Unavailable: as `complete`; what was made already is lost.
+        """
+        return await self._attempt(partial(self._vectors, texts), timeout_s)
+
+    def secrets(self) -> list[str]:
+        """Return what nothing that the server says may show: the key."""
+        return [self._key()]
+
+    async def _attempt(self, ask: Callable[[], Awaitable[_T]], timeout_s: float | None) -> _T:
+        """Ask the server, and say what went wrong if something did."""
+        if "openai" not in modules:
+            await anyio.to_thread.run_sync(import_module, "openai")  # half a second, in which others go on
+        import openai  # noqa: PLC0415 - as above
 
         try:
-            with anyio.fail_after(request.timeout_s):  # the client's own bound is one of silence: slow pieces never reach it
-                if request.delta is None:
-                    return _whole(await self._open().chat.completions.create(**self._parameters(request)))
-                return await self._stream(request)
+            with anyio.fail_after(timeout_s):  # the client's own bound is one of silence: slow pieces never reach it
+                return await ask()
         except TimeoutError:
-            raise _too_slow(request) from None
+            failure = _too_slow(timeout_s)
         except openai.OpenAIError as error:
-            raise _translated(error, request) from None  # the cause holds the request, and with it the key
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise model_failed("reply", f"the server's answer is no JSON: {error}", retry=True) from None
+            failure = _translated(error, timeout_s)
+        except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
+            text = f"the server's answer cannot be read: {type(error).__name__}: {error}"[:300]
+            failure = model_failed("reply", text, retry=True, hint=_WRONG_PLACE)
+        raise failure  # out here, so that no context of it holds the request, and with it the key
+
+    async def _answer(self, request: ModelRequest) -> ModelReply:
+        if request.delta is None:
+            return _whole(await self._open().chat.completions.create(**self._parameters(request)))
+        return await self._stream(request)
+
+    async def _vectors(self, texts: list[str]) -> Vectors:
+        vectors: list[list[float]] = []
+        used: int | None = 0
+        for start in range(0, len(texts), EMBED_TEXTS_MAX):
+            part = texts[start : start + EMBED_TEXTS_MAX]
+            made = await self._open().embeddings.create(model=self.model, input=part, encoding_format="float", **self._options)
+            vectors += vectors_of(made.data, len(part))
+            said = getattr(made.usage, "prompt_tokens", None)
+            used = used + said if used is not None and isinstance(said, int) else None
+        return Vectors(vectors, Usage(used) if used else None)
 
     def _open(self) -> AsyncOpenAI:
         if self._client is None:
             from openai import AsyncOpenAI  # noqa: PLC0415 - as above
 
-            self._client = AsyncOpenAI(api_key=self._key(), base_url=self.base_url, max_retries=0)
+            self._client = AsyncOpenAI(api_key=self._key(), base_url=self.base_url, max_retries=0, http_client=bounded_client())
         return self._client
 
     def _parameters(self, request: ModelRequest) -> dict[str, Any]:
-        parameters: dict[str, Any] = {**self._options, "model": self.model, "messages": request.messages}
-        if request.tools:
-            parameters["tools"] = request.tools
-        if request.result is not None:
+        long: dict[str, Any] = {"messages": request.messages, **({"tools": request.tools} if request.tools else {})}
+        body = {
+            **self._options.get("extra_body", {}),
+            **long,
+        }  # as it is: the client would walk through every value of it, on the loop
+        parameters: dict[str, Any] = {**self._options, "model": self.model, "messages": (), "extra_body": body}
+        if (
+            request.result is not None and request.result.get("type") == "object"
+        ):  # no server takes another root; the prompt tells it
             schema = {"name": "result", "schema": request.result, "strict": False}
             parameters["response_format"] = {"type": "json_schema", "json_schema": schema}
         if request.tokens_max is not None:
@@ -127,13 +168,9 @@ def _whole(answer: ChatCompletion) -> ModelReply:
         raise model_failed(
             "reply", f"the server sent something that is no chat completion: `{shown}`", retry=True, hint=_WRONG_PLACE
         )
-    message, finish = choices[0].message, choices[0].finish_reason
-    calls = tuple(
-        _tool_call(call.id, call.function.name, call.function.arguments)
-        for call in message.tool_calls or ()
-        if call.type == "function"
-    )
-    return _reply(message.content or "", calls, finish, _usage(answer.usage), answer.model, message.refusal or "")
+    pieces = _Pieces(usage=usage_of(answer.usage), model=answer.model)
+    pieces.take(choices[0].message, choices[0].finish_reason or "stop")
+    return pieces.reply()
 
 
 _WRONG_PLACE: Final = "check the base URL: it usually ends in /v1"
@@ -145,91 +182,64 @@ class _Pieces:
 
     text: list[str] = field(default_factory=list)
     chars: int = 0
-    calls: dict[int, list[str]] = field(default_factory=dict)
-    refusal: str = ""
-    finish: str | None = None
+    calls: dict[int, tuple[list[str], list[str], list[str]]] = field(default_factory=dict)
+    refusal: list[str] = field(default_factory=list)
+    finish: Any = None
     usage: Usage | None = None
-    model: str = ""
+    model: Any = None
 
     def add(self, chunk: ChatCompletionChunk) -> str:
         """Take one chunk and return the text that it adds."""
-        self.model = self.model or getattr(chunk, "model", "") or ""
+        self.model = self.model or getattr(chunk, "model", None)
         if getattr(chunk, "usage", None) is not None:
-            self.usage = _usage(chunk.usage)
+            self.usage = usage_of(chunk.usage)
         if not getattr(chunk, "choices", None):
             return ""
-        choice = chunk.choices[0]
-        delta, self.finish = choice.delta, choice.finish_reason or self.finish
-        self.refusal += delta.refusal or ""
-        for part in delta.tool_calls or ():
-            made = self.calls.setdefault(part.index, ["", "", ""])
-            name, arguments = (part.function.name, part.function.arguments) if part.function else (None, None)
-            for at, piece in enumerate((part.id, name, arguments)):
-                made[at] += piece or ""
-                self._grow(piece or "")
-        text = delta.content or ""
-        self._grow(text)
-        if text:
-            self.text.append(text)
-        return text
+        return self.take(chunk.choices[0].delta, chunk.choices[0].finish_reason)
 
-    def _grow(self, piece: str) -> None:
-        self.chars += len(piece)
+    def take(self, said: Any, finish: Any) -> str:
+        """Take a message, or a part of one, and return the text that it adds."""
+        self.finish = finish or self.finish
+        for at, part in enumerate(said.tool_calls or ()):
+            function = getattr(part, "function", None)
+            if function is None and part.type not in (None, "function"):
+                continue  # a tool of the server's own kind
+            made = self.calls.setdefault(getattr(part, "index", at), ([], [], []))
+            wanted = (part.id, function.name, function.arguments) if function is not None else (part.id, None, None)
+            for pieces, piece in zip(made, wanted, strict=True):
+                self._keep(pieces, piece)
+        self._keep(self.refusal, said.refusal)
+        return self._keep(self.text, said.content)
+
+    def _keep(self, pieces: list[str], piece: Any) -> str:
+        text = text_of(piece)
+        self.chars += len(text) + 1  # a piece costs memory, however short it is
         if self.chars > MODEL_REPLY_CHARS_MAX:
-            raise model_failed(
-                "reply", f"the answer has over {MODEL_REPLY_CHARS_MAX} characters", hint="bound it with tokens_max"
-            )
+            raise too_long()
+        if text:
+            pieces.append(text)
+        return text
 
     def reply(self) -> ModelReply:
         """Return the reply; a stream that ended without saying why was cut off."""
         if self.finish is None:
             raise model_failed("connection", "the server ended its answer in the middle", retry=True)
-        calls = tuple(_tool_call(*self.calls[at]) for at in sorted(self.calls))
-        return _reply("".join(self.text), calls, self.finish, self.usage, self.model, self.refusal)
+        calls = [tool_call(*("".join(pieces) for pieces in self.calls[at])) for at in sorted(self.calls)]
+        return reply_of("".join(self.text), calls, self.finish, self.usage, self.model, "".join(self.refusal))
 
 
-def _tool_call(call_id: str | None, name: str | None, arguments: str | None) -> ToolCall:
-    try:
-        args = json.loads(arguments) if arguments else {}
-    except ValueError:
-        args = None
-    if not isinstance(args, dict):
-        return ToolCall(call_id or "", name or "", None, (arguments or "")[:2000])
-    return ToolCall(call_id or "", name or "", args)
-
-
-def _usage(usage: Any) -> Usage | None:
-    if usage is None:
-        return None
-    details = getattr(usage, "prompt_tokens_details", None)
-    return Usage(usage.prompt_tokens or 0, usage.completion_tokens or 0, getattr(details, "cached_tokens", 0) or 0)
-
-
-def _reply(
-    text: str, calls: tuple[ToolCall, ...], finish: str | None, usage: Usage | None, model: str, refusal: str
-) -> ModelReply:
-    said = _FINISHES.get(finish or "stop", "stop")
-    if len(text) > MODEL_REPLY_CHARS_MAX:
-        raise model_failed(
-            "reply", f"the answer has {len(text)} characters, {MODEL_REPLY_CHARS_MAX} at most", hint="set tokens_max"
-        )
-    if refusal:
-        said = "refusal"
-    elif calls and said == "stop":
-        said = "calls"
-    return ModelReply(text, calls, said, usage, model, refusal)
-
-
-def _translated(error: Exception, request: ModelRequest) -> Unavailable:
+def _translated(error: Exception, timeout_s: float | None) -> Unavailable:
     """Return what an error of the client means. No part of the request is in it."""
     import openai  # noqa: PLC0415 - as above
 
     if isinstance(error, openai.APITimeoutError):
-        return _too_slow(request)
+        return _too_slow(timeout_s)
     if isinstance(error, openai.APIStatusError):
         return _by_status(error)
     if isinstance(error, openai.APIConnectionError):
         cause = error.__cause__
+        if isinstance(cause, Unavailable):  # ours: the answer is too large
+            return cause
         return model_failed(
             "connection", f"the server cannot be reached: {cause or error}"[:300], retry=True, hint=_WRONG_PLACE
         )
@@ -238,8 +248,8 @@ def _translated(error: Exception, request: ModelRequest) -> Unavailable:
     return model_failed("request", f"the client refused the request: {type(error).__name__}: {error}"[:500])
 
 
-def _too_slow(request: ModelRequest) -> Unavailable:
-    return model_failed("timeout", f"the model took over {request.timeout_s} s", retry=True, hint="give it more time")
+def _too_slow(timeout_s: float | None) -> Unavailable:
+    return model_failed("timeout", f"the model took over {timeout_s} s", retry=True, hint="give it more time")
 
 
 def _by_status(error: Any) -> Unavailable:
@@ -254,6 +264,10 @@ def _by_status(error: Any) -> Unavailable:
     code = f"{error.code or ''} {said}".lower()
     if status == 413 or any(mark in code for mark in _CONTEXT):
         return model_failed("context", words, hint="the conversation is longer than the model takes", status=status)
+    if status < 400:
+        return model_failed(
+            "request", words, hint="it refers to another place: if you trust that, make it the base URL", status=status
+        )
     hint = _WRONG_PLACE if status == 404 else ""
     return model_failed("request", words, hint=hint, status=status)
 
@@ -266,12 +280,17 @@ def _said(error: Any) -> str:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that the server asks to wait: in milliseconds, in seconds, never as a date, which needs a clock."""
+    """Return the seconds that the server asks to wait; a date counts from the one that the answer itself has: no clock is needed."""
     for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         try:
             seconds = float(headers.get(name, "")) * scale
         except ValueError:
             continue
-        if 0 <= seconds <= 86_400:
+        if 0 <= seconds <= _RETRY_AFTER_S_MAX:
             return seconds
-    return None
+    try:
+        at, now = (parsedate_to_datetime(headers[name]) for name in ("retry-after", "date"))
+        seconds = (at - now).total_seconds()
+    except (LookupError, ValueError, TypeError, OverflowError):
+        return None
+    return seconds if 0 <= seconds <= _RETRY_AFTER_S_MAX else None

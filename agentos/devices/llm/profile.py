@@ -11,7 +11,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,10 +25,15 @@ from agentos.abi.op import PROFILE_DEFAULT, closest
 from agentos.devices.llm.openai import OpenAI
 from agentos.errors import Invalid, Unavailable
 
-__all__ = ["Price", "Profile", "from_environment", "named_key", "read_config", "with_profiles"]
+__all__ = [
+    "Price", "Profile", "config_path", "driver_from", "expect_model", "from_environment", "named_key", "read_config", "with_profiles",
+]  # fmt: skip
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _MODEL_DEFAULT: Final = "gpt-5-mini"
+_THREE_WAYS: Final = (
+    "set OPENAI_API_KEY, or OPENAI_BASE_URL for a compatible server, or give a model: open(models=...), `--model scripted:FILE`"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +165,7 @@ def _as_profile(name: str, driver: Any) -> Profile:
         raise Invalid(
             "argument", f"`{name}` is no name of a profile", hint="use letters, digits, `.`, `_` and `-`", field="models"
         )
-    return driver if isinstance(driver, Profile) else Profile(driver)
+    return driver if isinstance(driver, Profile) else Profile(driver, slots=getattr(driver, "slots", MODEL_SLOTS))
 
 
 def config_path(environ: Mapping[str, str]) -> Path:
@@ -200,3 +205,41 @@ def from_environment(environ: Mapping[str, str]) -> Profile | None:
         return None
     model = environ.get("OPENAI_MODEL") or _MODEL_DEFAULT
     return Profile(OpenAI(model, key=named_key("OPENAI_API_KEY", environ, base_url), base_url=base_url))
+
+
+def expect_model(profiles: Mapping[str, Profile], name: str) -> Profile:
+    """Return a profile.
+
+    Raises:
+        Invalid: `invalid.argument`, there is none of that name; the hint says how to get one.
+    """
+    profile = profiles.get(name)
+    if profile is None:
+        if not profiles:
+            raise Invalid("argument", "no model is configured", hint=_THREE_WAYS, field="model")
+        known = closest(name, profiles) or f"there is {', '.join(profiles)}; or {_THREE_WAYS}"
+        raise Invalid("argument", f"no model `{name}` is configured", hint=known, field="model")
+    return profile
+
+
+def driver_from(text: str, profiles: Mapping[str, Profile]) -> Profile:
+    """Return the profile that a text means, as `--model` takes it.
+
+    Args:
+        text: ``scripted:FILE`` (turns to say), ``replay:FILE`` (a recording), ``record:FILE`` (profile `default`, recorded) or a name.
+        profiles: Every profile that there is.
+
+    Raises:
+        Invalid: `invalid.argument`, there is no such profile, or the file cannot be read or is none.
+    """
+    from agentos.devices.llm import scripted  # noqa: PLC0415 - a kernel with a real model needs neither
+
+    kind, colon, file = text.partition(":")
+    if colon and kind == "scripted":
+        return Profile(scripted.ScriptedModel(scripted.read_turns(Path(file))))
+    if colon and kind == "replay":
+        return Profile(scripted.Recording(Path(file)))
+    if colon and kind == "record":
+        profile = expect_model(profiles, PROFILE_DEFAULT)
+        return replace(profile, driver=scripted.Recorder(profile.driver, Path(file)))
+    return expect_model(profiles, text)

@@ -1,7 +1,7 @@
 """Models without a server: scripted turns, and recordings of real ones.
 
 `ScriptedModel` says what it is told to; it is what tests, demos and the README use. `Recorder` keeps what another driver answered in a
-file of JSON lines, `Recording` answers from such a file, by the conversation's content, so that a run can be repeated offline.
+file of JSON lines, `Recording` answers from such a file, by what the conversation says, so that a run can be repeated offline.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,11 +20,14 @@ import anyio
 
 from agentos.abi.codec import to_json
 from agentos.abi.counting import count_messages, count_text
+from agentos.abi.limits import SCRIPTED_SLOTS
 from agentos.abi.model import ModelDriver, ModelReply, ModelRequest, ToolCall, Usage, model_failed
 from agentos.abi.yamlstrict import parse_yaml
 from agentos.errors import Invalid
 
 __all__ = ["Recorder", "Recording", "ScriptedModel", "Turn", "read_turns"]
+
+log = logging.getLogger("agentos.devices")
 
 Turn = str | Sequence[tuple[str, dict[str, Any]]] | ModelReply
 """What a scripted model says: its last words, tools to call together, or a whole reply."""
@@ -38,7 +43,10 @@ class ScriptedModel:
 
     Attributes:
         requests: Every `ModelRequest` so far, the newest REQUESTS_KEPT.
+        slots: Attempts under way at once, where the host does not say: there is no server to spare.
     """
+
+    slots = SCRIPTED_SLOTS
 
     def __init__(self, turns: Sequence[Turn] | Callable[[ModelRequest], Any], *, delay_s: float = 0) -> None:
         self._turns = turns
@@ -60,7 +68,7 @@ class ScriptedModel:
         if callable(self._turns):
             turn: Turn = self._turns(request)
             return await turn if inspect.isawaitable(turn) else turn
-        at = request.turn - 1 if request.turn else sum(message.get("role") == "assistant" for message in request.messages)
+        at = _turn(request) - 1
         return self._turns[at] if at < len(self._turns) else "done"
 
 
@@ -111,61 +119,132 @@ def _pair(call: Any) -> tuple[str, dict[str, Any]]:
 # --- recordings -------------------------------------------------------------------------------------------------------------
 
 
-def _name(request: ModelRequest) -> str:
-    """Return the name of a conversation: what was said and which tools there were, whoever asks."""
-    content = {"messages": request.messages, "tools": request.tools, "result": request.result}
-    return hashlib.sha256(to_json(content)).hexdigest()[:32]
+def _turn(request: ModelRequest) -> int:
+    """Return which turn of its conversation a request is for: the request says so, or the answers in it show how many there were."""
+    return request.turn or 1 + sum(message.get("role") == "assistant" for message in request.messages)
+
+
+def _marks(request: ModelRequest) -> list[str]:
+    """Return a short digest of everything that a model is told: the tools and the schema first, then each message."""
+    told = [{"tools": request.tools, "result": request.result}, *request.messages]
+    return [hashlib.sha256(to_json(item)).hexdigest()[:16] for item in told]
+
+
+def _head(request: ModelRequest) -> str:
+    """Return a digest of how a conversation began: up to the first thing that a user said."""
+    texts = []
+    for message in request.messages:
+        texts.append(message)
+        if message.get("role") == "user":
+            break
+    return hashlib.sha256(to_json(texts)).hexdigest()[:16]
 
 
 class Recorder:
-    """Passes requests on to a driver and appends its answers to a file."""
+    """Passes requests on to a driver and appends its answers to a file, which holds what the model said and no prompt.
+
+    What else the driver has (vectors, keys, a way to be closed) is the recorder's, too.
+
+    Attributes:
+        path: The file. It lies outside of every mount: it tells what models said, whoever may know that.
+    """
 
     def __init__(self, driver: ModelDriver, path: Path) -> None:
         self._driver = driver
-        self._path = path
+        self.path = path
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what the driver has beside `complete`."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._driver, name)
 
     async def complete(self, request: ModelRequest) -> ModelReply:
         """As the driver's."""
         reply = await self._driver.complete(request)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"name": _name(request), "reply": asdict(reply)}) + "\n")
+        self._keep({"head": _head(request), "turn": _turn(request), "marks": _marks(request), "reply": asdict(reply)})
         return reply
+
+    def _keep(self, entry: dict[str, Any]) -> None:
+        with open(self.path, "a", encoding="utf-8", opener=_for_owner) as file:
+            file.write(json.dumps(entry) + "\n")
+
+
+def _for_owner(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o600)
 
 
 class Recording:
-    """Answers from a file that a `Recorder` wrote; the same conversation gets its answers in the order they were given."""
+    """Answers from a file that a `Recorder` wrote.
+
+    The very conversation of then gets its answer. Where a run differs from the recorded one in something that it was told, such as a file's
+    time, the same turn of a conversation with the same beginning is answered; a log line says what differs. The same turn of several
+    conversations is answered in the order of then.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._replies: dict[str, list[ModelReply]] = {}
+        self._exact: dict[tuple[str, ...], list[ModelReply]] = {}
+        self._turns: dict[tuple[str, int], list[tuple[list[str], ModelReply]]] = {}
         try:
             lines = path.read_text("utf-8").splitlines()
-        except OSError as error:
-            raise Invalid("argument", f"`{path}`: {error.strerror}", hint="name a recording", field="model") from error
+        except (OSError, UnicodeDecodeError) as error:
+            text = error.strerror if isinstance(error, OSError) else "it is no text"
+            raise Invalid("argument", f"`{path}`: {text}", hint="name a recording", field="model") from error
         for at, line in enumerate(lines, 1):
             self._enter(at, line)
 
     def _enter(self, at: int, line: str) -> None:
         try:
             entry = json.loads(line)
-            said = entry["reply"]
+            said, marks = entry["reply"], [str(mark) for mark in entry["marks"]]
             said["calls"] = tuple(ToolCall(**call) for call in said["calls"])
             said["usage"] = Usage(**said["usage"]) if said["usage"] else None
-            self._replies.setdefault(entry["name"], []).append(ModelReply(**said))
+            reply = ModelReply(**said)
+            self._exact.setdefault(tuple(marks), []).append(reply)
+            self._turns.setdefault((str(entry["head"]), int(entry["turn"])), []).append((marks, reply))
         except (ValueError, KeyError, TypeError) as error:
-            raise Invalid("argument", f"`{self._path}`:{at}: {error}", hint="record it again", field="model") from error
+            text = f"`{self._path}`:{at}: {type(error).__name__}: {error}"
+            raise Invalid("argument", text, hint="record it again", field="model") from error
 
     async def complete(self, request: ModelRequest) -> ModelReply:
         """Return what was answered to this conversation.
 
         Raises:
-            Unavailable: the recording has no such conversation.
+            Unavailable: the recording has no such turn; the message says which, and what differs from the nearest there is.
         """
-        replies = self._replies.get(_name(request))
-        if not replies:
-            text = f"`{self._path}` has no answer to this conversation of {len(request.messages)} messages"
-            raise model_failed("request", text, hint="record it again: something that the model is told has changed")
-        reply = replies.pop(0) if len(replies) > 1 else replies[0]
+        reply = self._answer(request)
         if request.delta is not None and reply.text:
             request.delta(reply.text)
         return reply
+
+    def _answer(self, request: ModelRequest) -> ModelReply:
+        marks, turn = _marks(request), _turn(request)
+        same = self._exact.get(tuple(marks))
+        if same:
+            return same.pop(0) if len(same) > 1 else same[0]
+        alike = self._turns.get((_head(request), turn))
+        if not alike:
+            text = f"`{self._path}` has no answer to turn {turn}: {self._what_differs(request, marks, turn)}"
+            raise model_failed("request", text, hint="record it again")
+        then, reply = alike.pop(0) if len(alike) > 1 else alike[0]
+        log.warning("replay_differs pid=%d turn=%d what=%s", request.pid, turn, _difference(then, marks, request))
+        return reply
+
+    def _what_differs(self, request: ModelRequest, marks: list[str], turn: int) -> str:
+        others = [then for (_, at), entries in self._turns.items() if at == turn for then, _ in entries]
+        if not others:
+            last = max((at for _, at in self._turns), default=0)
+            return f"it ends with turn {last}"
+        nearest = max(others, key=lambda then: sum(a == b for a, b in zip(then, marks, strict=False)))
+        return _difference(nearest, marks, request)
+
+
+def _difference(then: list[str], marks: list[str], request: ModelRequest) -> str:
+    """Return the first thing in which what a model is told is not what it was told then."""
+    at = next((at for at, (a, b) in enumerate(zip(then, marks, strict=False)) if a != b), min(len(then), len(marks)))
+    if at == 0:
+        return "the tools, or the schema of the result, are others"
+    if at >= len(marks):
+        return f"there were {len(then) - 1} messages, and now {len(marks) - 1}"
+    return f"message {at} of {len(marks) - 1} ({request.messages[at - 1].get('role')}) is another"

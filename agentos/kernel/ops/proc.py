@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from agentos.abi.codec import digest, encode
 from agentos.abi.labels import INTERNAL, SECRET, UNTRUSTED, names
 from agentos.abi.permit import Permit
 from agentos.abi.records import Change, ProcessRecord
@@ -11,7 +12,7 @@ from agentos.abi.syscall import Park, Syscall
 from agentos.abi.values import Exit
 from agentos.errors import Denied, Invalid, Unavailable
 from agentos.kernel.info import describe, exit_from, info
-from agentos.kernel.lifecycle import Birth, end, exec_image, fork, signal, spawn
+from agentos.kernel.lifecycle import Birth, check_exit, end, exec_image, fork, signal, spawn
 from agentos.kernel.ops.serve import serve
 from agentos.kernel.overlay import describe as describe_change
 from agentos.kernel.process import AgentProcess
@@ -147,10 +148,19 @@ def _status(core: Core, permit: Permit, args: dict[str, Any]) -> dict[str, Any]:
         now = core.clock.now()
         left["wall_s"] = round(max(process.record.deadline - now, 0.0), 3)
         limits["wall_s"] = round(process.record.deadline - process.record.created, 3)
-    return {"unread": core.mail.count(process.pid, "main"), "left": left, "limits": limits}
+    unread = core.mail.count(process.pid, "main")
+    return {"unread": unread, "left": left, "limits": limits, "rights": _rights(core, process)}
+
+
+def _rights(core: Core, process: AgentProcess) -> str:
+    """Return a fingerprint of what decides about the calls of a process, beside what it and others have done."""
+    layers = [layer.digest for layer in process.stack.layers]
+    granted = [record.standing for record in core.standing if record.live]
+    return digest(encode([sorted(process.caps), layers, granted])).hex()[:16]
 
 
 def _exit(core: Core, permit: Permit, args: dict[str, Any]) -> None:
+    check_exit(permit.process, args["value"])
     end(core, permit.process, "exited", permit.changes, args["value"])
 
 

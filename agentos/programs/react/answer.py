@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from typing import Any, Final
 
 from agentos.abi.limits import ANSWER_REPAIRS_MAX
 from agentos.abi.resultschema import check_result
+from agentos.devices.llm.received import read_json
 from agentos.errors import Invalid, Unavailable
 
-__all__ = ["Answer", "answer_of", "given_up"]
+__all__ = ["Answer", "answer_of", "declined", "given_up"]
 
 _FENCED: Final = re.compile(r"\s*```[a-zA-Z]*\n(.*)\n```\s*", re.DOTALL)
 
@@ -32,10 +32,9 @@ def answer_of(reply: dict[str, Any], schema: dict[str, Any] | None) -> Answer:
     """
     text = reply["text"]
     if reply["finish"] == "refusal":
-        said = " ".join((reply.get("refusal") or text or "no reason given").split())[:500]
         raise Unavailable(
             "device",
-            f"the model declined: {said}",
+            f"the model declined: {declined(reply)}",
             hint="put the goal in other words, or use another model",
             why="refusal",
             retry=False,
@@ -47,15 +46,22 @@ def answer_of(reply: dict[str, Any], schema: dict[str, Any] | None) -> Answer:
     if schema is None:
         return Answer(text)
     try:
-        value = json.loads(_unfenced(text))
+        value = read_json(_unfenced(text))
         check_result(value, schema)
     except ValueError as error:
         return Answer(again=f"[Your answer is no JSON: {error}. Answer again with one JSON value and nothing else.]")
     except Invalid as error:
         if error.code != "invalid.argument":
             raise
-        return Answer(again=f"[{error.message} (at `{error.fields.get('field')}`). Answer again with a value that fits.]")
+        return Answer(
+            again=f"[{error.message} (at `{error.fields.get('field', 'result')}`). Answer again with a value that fits.]"
+        )
     return Answer(value)
+
+
+def declined(reply: dict[str, Any]) -> str:
+    """Return why the model declined, in its words, on one line."""
+    return " ".join((reply.get("refusal") or reply["text"] or "no reason given").split())[:500]
 
 
 def _unfenced(text: str) -> str:

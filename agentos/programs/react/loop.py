@@ -14,14 +14,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from agentos.abi.limits import ANSWER_REPAIRS_MAX, MODEL_BACKOFF_S_MAX, MODEL_RETRIES
+from agentos.abi.counting import BYTES_PER_TOKEN
+from agentos.abi.limits import ANSWER_REPAIRS_MAX, MODEL_BACKOFF_S_MAX, MODEL_RETRIES, QUESTION_BYTES_MAX
+from agentos.broker.handle import is_handle
 from agentos.errors import Denied, Unavailable
-from agentos.programs.react.act import act, named
-from agentos.programs.react.answer import answer_of, given_up
+from agentos.programs.react.act import act, forget, named
+from agentos.programs.react.answer import Answer, answer_of, declined, given_up
+from agentos.programs.react.excerpt import excerpt
 from agentos.programs.react.paging import page_out
-from agentos.programs.react.prompt import WORDS_SHARE, Prompt, assistant, entry, expect_room, said_by_user, status_line
+from agentos.programs.react.prompt import (
+    WORDS_SHARE,
+    Prompt,
+    assistant,
+    entry,
+    expect_room,
+    expect_tools,
+    has_room,
+    status_line,
+)
 from agentos.programs.react.state import State
-from agentos.programs.react.tell import value_text
+from agentos.programs.react.tell import cut, value_text
 
 if TYPE_CHECKING:
     from agentos.abi.image import AgentImage
@@ -30,8 +42,9 @@ if TYPE_CHECKING:
 __all__ = ["run_react"]
 
 _TOO_LONG_MAX: Final = 3  # times that a prompt is made shorter because the server says so
-_TELL_CHARS_MAX: Final = 16_000
-_REFRESHED_BY: Final = ("cap.", "tool.", "proc.exec")  # calls after which the tools may be others
+_TELL_TOKENS_MAX: Final = int(QUESTION_BYTES_MAX / BYTES_PER_TOKEN)
+_MESSAGES_MAX: Final = 20  # that are taken in between two turns
+_LOOKS_ONLY: Final = ("pure", "repeatable")
 
 
 async def run_react(sys: Sys, image: AgentImage) -> Any:
@@ -43,8 +56,7 @@ async def run_react(sys: Sys, image: AgentImage) -> Any:
         Unavailable: the model cannot be had, or declined.
     """
     agent = _Agent(sys, image)
-    if sys.state is None:
-        await agent.start()
+    await agent.start()
     while True:
         await agent.hear()
         reply = await agent.think()
@@ -65,17 +77,28 @@ class _Agent:
         self._sys = sys
         self._image = image
         self._prompt = Prompt(image, goal, args, chat=chat)
+        self._is_chat = chat
         self.result: Any = None
         self.state = State(**sys.state) if sys.state is not None else State(chat=chat, awaiting=goal is None)
         sys.expose("turn", lambda: self.state.turn)
 
     async def start(self) -> None:
-        """Find out what there is to work with."""
-        state = self.state
-        model = await self._sys.llm.info(profile=self._image.profile)
+        """Find out what there is to work with: at the beginning, and where another process's state came with the image.
+
+        Raises:
+            Invalid: `invalid.manifest`, the prompt has no room, or the image names a tool that is none.
+        """
+        state, image = self.state, self._image
+        if state.image == image.digest[:16]:
+            return
+        if state.image:
+            state.since, state.chat, state.awaiting, state.reply_to = state.turn, self._is_chat, self._sys.goal is None, None
+        state.image = image.digest[:16]
+        model = await self._sys.llm.info(profile=image.profile)
         room = model["window_tokens"] - model["output_tokens"]
-        state.tokens_max = min(self._image.context_tokens or room, room)
+        state.tokens_max = min(image.context_tokens or room, room)
         await self._look_at_tools()
+        expect_tools(image, state.tools)
         await self._look_around()
 
     async def hear(self) -> None:
@@ -84,11 +107,16 @@ class _Agent:
             await self._receive()
             await self._look_around()
 
-    async def _look_at_tools(self) -> None:
-        tools = await self._sys.tool.list()
-        self.state.tools = [op for tool in tools for op in tool["ops"]]
-        self.state.fixed_tokens = self._prompt.fixed_tokens(tools)
-        expect_room(self.state.tokens_max, self.state.fixed_tokens)
+    async def _look_at_tools(self, *, again: bool = False) -> None:
+        """Find out which tools there are; `again`, ones that came since and leave no room are not shown, rather than ending the process."""
+        state, tools = self.state, await self._sys.tool.list()
+        fixed = self._prompt.fixed_tokens(tools)
+        if again and not has_room(state.tokens_max, fixed):
+            return
+        expect_room(state.tokens_max, fixed)
+        state.fixed_tokens = fixed
+        state.tools = [op for tool in tools for op in tool["ops"]]
+        state.acting = [op for tool in tools if tool["effect"] not in _LOOKS_ONLY for op in tool["ops"]]
 
     # --- a turn -------------------------------------------------------------------------------------------------------------
 
@@ -126,23 +154,25 @@ class _Agent:
     async def act(self, reply: dict[str, Any]) -> None:
         """Make the calls of a reply and enter what came of them."""
         state = self.state
-        calls = named(reply, state.turn)
+        calls = named(reply, state.turn, state.tokens_max)
+        said = assistant(await self._said(reply), calls, self._words_max)
         told = await act(self._sys, state, calls, wanted=len(reply["calls"]), is_cut=reply["finish"] == "length")
-        state.window.append(entry(state.turn, [assistant(reply["text"], calls, self._words_max), *told]))
+        state.window.append(entry(state.turn, [said, *told]))
         state.repairs = 0
-        if any(call["name"].replace("__", ".").startswith(_REFRESHED_BY) for call in calls):
-            await self._look_at_tools()
 
     async def answer(self, reply: dict[str, Any]) -> bool:
         """Take a reply without calls; True when it ends the process.
 
         Raises:
             Invalid: `invalid.state`, it was not usable once too often.
-            Unavailable: the model declined.
+            Unavailable: the model declined; a conversation goes on after that.
         """
         state = self.state
-        found = answer_of(reply, self._image.result_schema)
-        said = assistant(reply["text"], [], self._words_max)
+        if state.chat and reply["finish"] == "refusal":
+            found = Answer(f"[the model declined: {declined(reply)}]")
+        else:
+            found = answer_of(reply, self._image.result_schema)
+        said = assistant(await self._said(reply), [], self._words_max)
         if found.again:
             state.repairs += 1
             if state.repairs > ANSWER_REPAIRS_MAX:
@@ -154,9 +184,15 @@ class _Agent:
         if not state.chat:
             return True
         state.window.append(entry(state.turn, [said]))
-        await self._sys.human.tell(text=value_text(found.value)[:_TELL_CHARS_MAX], reply_to=state.reply_to)
+        await self._sys.human.tell(text=cut(value_text(found.value), _TELL_TOKENS_MAX), reply_to=state.reply_to)
         state.awaiting = True
         return False
+
+    async def _said(self, reply: dict[str, Any]) -> str:
+        """Return the text of a reply as it is shown again; a longer one is kept whole as an object."""
+        text = reply["text"] or reply.get("refusal", "")
+        most = self._words_max // 2 if reply["calls"] else self._words_max
+        return await excerpt(self._sys, text, f"said/{self.state.turn}", most, part_tokens=self._words_max)
 
     @property
     def _words_max(self) -> int:
@@ -167,26 +203,46 @@ class _Agent:
     async def next(self) -> None:
         """Prepare the next turn and make it the save point."""
         await self._look_around()
-        await page_out(self._sys, self.state)
-        await self._sys.save(self.state)
+        await self._sys.save(self.state.data())
 
     async def _look_around(self) -> None:
-        """See what is left and take in the messages that came meanwhile. Who waits for a message does that first."""
+        """See what is left, whether rights have changed, and what was written meanwhile. Who waits for a message does that first."""
         state, turns = self.state, self._image.body.turns
-        if state.awaiting:
-            return
-        status = await self._sys.proc.status()
-        for _ in range(status["unread"]):
-            await self._receive()
-        state.status = status_line(status, state.turn + 1 - state.since, turns)
+        if not state.awaiting:
+            status = await self._sys.proc.status()
+            if status["rights"] != state.rights:
+                forget(state)
+                if state.rights:
+                    await self._look_at_tools(again=True)
+                state.rights = status["rights"]
+            for _ in range(min(status["unread"], _MESSAGES_MAX)):
+                await self._receive()
+            state.status = status_line(status, state.turn + 1 - state.since, turns)
+        await page_out(self._sys, state)
 
     async def _receive(self) -> None:
-        """Take one message in, waiting for it; in a conversation it is what is answered next."""
-        state = self.state
-        message = await self._sys.msg.recv()
-        text = value_text(message.value)
-        if message.sender:
-            text = f"[message from process {message.sender}]\n{text}"
-        state.window.append(said_by_user(state.turn, text, self._words_max))
+        """Take one message in, waiting for it; in a conversation it is what is answered next.
+
+        Its user is the host, and who started it: others get no answer in their place, and no turns of their own. Once the turns are used
+        up, only the user is listened to.
+        """
+        state, users = self.state, (0, self._sys.ppid)
+        is_spent = state.awaiting and state.turn - state.since >= self._image.body.turns
+        message = await (self._sys.msg.recv(sender=0) if is_spent and users == (0, 0) else self._sys.msg.recv())
+        if is_handle(message):  # its content may not be told to this model, nor who sent it
+            text, number, sender = value_text(message), None, None
+        else:
+            text, number, sender = value_text(message.value), message.id, message.sender
+        name = f"messages/{number}"
+        text = await excerpt(self._sys, text, name, self._words_max, part_tokens=self._words_max)
+        if sender == 0:
+            forget(state)
+        else:
+            text = f"[message from {'another process' if sender is None else f'process {sender}'}]\n{text}"
+        state.window.append(entry(state.turn, [{"role": "user", "content": text}]))
         if state.chat:
-            state.reply_to, state.since, state.awaiting = message.id, state.turn, False
+            if sender in users:
+                state.reply_to, state.since = number, state.turn
+            elif state.awaiting:
+                state.reply_to = number
+            state.awaiting = False

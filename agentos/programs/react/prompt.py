@@ -1,7 +1,7 @@
 """What the model is shown: instructions and goal, lines about what was paged out, the window, and a line about what is left.
 
 INVARIANT prompt-bounded: a prompt is at most `State.tokens_max` tokens by the kernel's counter, whatever happened: every entry is cut
-to its share as it is made, and old ones are paged out before they would not fit.
+to its share as it is made, and what would not fit all the same is paged out, the newest entry included.
 
 The beginning stays the same from turn to turn, so that providers find it in their caches and the store keeps it once.
 """
@@ -11,20 +11,34 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
+from agentos.abi.codec import to_json
 from agentos.abi.counting import count_messages, count_text
+from agentos.abi.op import closest
 from agentos.errors import Invalid
-from agentos.programs.react.tell import cut, shortened, value_text
+from agentos.programs.react.tell import shortened, value_text
 
 if TYPE_CHECKING:
     from agentos.abi.image import AgentImage
     from agentos.programs.react.state import Entry, State
 
-__all__ = ["INDEX_PAGES", "WORDS_SHARE", "Prompt", "assistant", "entry", "expect_room", "said_by_user", "status_line"]
+__all__ = [
+    "INDEX_PAGES",
+    "WORDS_SHARE",
+    "Prompt",
+    "assistant",
+    "entry",
+    "expect_room",
+    "pages_tokens_max",
+    "room",
+    "status_line",
+]
 
-_FIXED_SHARE: Final = 0.4  # of the budget, for what is always there
+_FIXED_SHARE: Final = 0.45  # of the budget, for what is always there
+_PAGES_SHARE: Final = 0.08  # for the lines that tell of pages
 WORDS_SHARE: Final = 0.15  # for what the model says in one turn
 INDEX_PAGES: Final = 25  # lines of one index of pages
-_RESERVE: Final = 400  # tokens for the lines about pages and about what is left
+_RESERVE: Final = 160  # tokens for what introduces the lines about pages, and for the line about what is left
+_CALL_TOKENS: Final = 60  # what a call takes beside its arguments
 _LEFT_WARN: Final = 0.25
 
 _RULES: Final = """\
@@ -56,13 +70,20 @@ class Prompt:
         self._head = [{"role": "system", "content": "\n\n".join(part for part in parts if part)}]
         told = [goal] if goal is not None else []
         if args:
-            told.append(f"Arguments: {json.dumps(args, sort_keys=True, ensure_ascii=False)}")
+            told.append(f"Arguments: {value_text(args)}")
         if told:
             self._head.append({"role": "user", "content": "\n\n".join(told)})
 
     def fixed_tokens(self, tools: list[dict[str, Any]]) -> int:
-        """Return what the part that is always there takes."""
-        return count_messages(self._head, tools) + _RESERVE
+        """Return what the part that is always there takes, with tools as `tool.list` describes them."""
+        declared = [
+            {
+                "type": "function",
+                "function": {"name": each["name"], "description": each["description"], "parameters": each["schema"]},
+            }
+            for each in tools
+        ]
+        return count_messages(self._head, declared) + _RESERVE
 
     def messages(self, state: State) -> list[dict[str, Any]]:
         """Return the messages of the next request."""
@@ -87,16 +108,49 @@ def _about_pages(state: State) -> str:
     return "\n".join([*lines, *state.pages])
 
 
+def room(state: State) -> int:
+    """Return how many tokens the window may take."""
+    return state.tokens_max - state.fixed_tokens - pages_tokens_max(state)
+
+
+def pages_tokens_max(state: State) -> int:
+    """Return how many tokens the lines about pages may take."""
+    return int(state.tokens_max * _PAGES_SHARE)
+
+
 def expect_room(tokens_max: int, fixed: int) -> None:
     """Refuse a budget that instructions, goal and tools fill by themselves.
 
     Raises:
         Invalid: `invalid.manifest`.
     """
-    if fixed > tokens_max * _FIXED_SHARE:
+    if not has_room(tokens_max, fixed):
         said = f"a prompt of {tokens_max} tokens leaves no room: instructions, goal and tools take about {fixed}"
         hint = f"give memory: {{context_tokens: {int(fixed / _FIXED_SHARE) + 1}}} or more, or show fewer tools"
         raise Invalid("manifest", said, hint=hint, field="memory.context_tokens")
+
+
+def has_room(tokens_max: int, fixed: int) -> bool:
+    """Say whether a budget has room beside what is always there."""
+    return fixed <= tokens_max * _FIXED_SHARE
+
+
+def expect_tools(image: AgentImage, shown: list[str]) -> None:
+    """Refuse an image that names a tool which its model cannot have; a pattern may match nothing.
+
+    Raises:
+        Invalid: `invalid.manifest`.
+    """
+    named = [tool.name for tool in image.tools if tool.kind == "op" and "*" not in tool.name]
+    missing = next((name for name in named if name not in shown), None)
+    if missing is not None:
+        hint = closest(missing, shown) or "mount its device, or leave it out"
+        raise Invalid(
+            "manifest",
+            f"image `{image.ref}` names a tool `{missing}`, which its model cannot have here",
+            hint=hint,
+            field="tools",
+        )
 
 
 # --- entries ----------------------------------------------------------------------------------------------------------------
@@ -107,32 +161,24 @@ def entry(turn: int, messages: list[dict[str, Any]]) -> Entry:
     return {"turn": turn, "tokens": count_messages(messages), "messages": messages}
 
 
-def said_by_user(turn: int, text: str, tokens_max: int) -> Entry:
-    """Return a message to the model; one that is longer than its share is cut."""
-    kept = text if count_text(text) <= tokens_max else f"{cut(text, tokens_max)}\n[cut: {len(text)} characters in all]"
-    return entry(turn, [{"role": "user", "content": kept}])
-
-
 def assistant(text: str, calls: list[dict[str, Any]], tokens_max: int) -> dict[str, Any]:
-    """Return the model's own turn as it is shown to it again, within its share."""
-    said: dict[str, Any] = {"role": "assistant", "content": text if count_text(text) <= tokens_max else cut(text, tokens_max)}
+    """Return the model's own turn as it is shown to it again. Its text has been cut; the arguments of its calls share what is left."""
+    said: dict[str, Any] = {"role": "assistant", "content": text}
     if calls:
+        each = (tokens_max - count_text(text)) // len(calls) - _CALL_TOKENS
         said["tool_calls"] = [
-            {
-                "id": call["id"],
-                "type": "function",
-                "function": {"name": call["name"][:64], "arguments": _arguments(call, tokens_max // len(calls))},
-            }
+            {"id": call["id"], "type": "function", "function": {"name": call["name"][:64], "arguments": _arguments(call, each)}}
             for call in calls
         ]
     return said
 
 
 def _arguments(call: dict[str, Any], tokens_max: int) -> str:
+    """Return the arguments of a call, shortened where they are long: they were made, and need not be read again."""
     args = call["args"] if call["args"] is not None else {}
     for made in (args, shortened(args)):
         text = value_text(made) if made else "{}"
-        if count_text(text) <= tokens_max:
+        if count_text(to_json(text).decode()) <= tokens_max:  # they are a text inside of JSON, and counted as that
             return text
     return "{}"
 

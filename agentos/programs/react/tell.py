@@ -18,6 +18,7 @@ __all__ = ["Outcome", "cut", "error_text", "shortened", "value_text"]
 
 _DECISION: Final = "this was a decision, not a failure: do not make this call again; go another way, or say what you would need"
 _PERSON: Final = "rejected by a person, not a failure: do not make this call again"
+_LATER: Final = "this was a decision, not a failure, and it holds for a while only: do something else first"
 _MAYBE: Final = "it may have happened all the same: look before you repeat it"
 _SHOWN_ARG_CHARS: Final = 200
 
@@ -47,7 +48,8 @@ def error_text(error: AgentOSError) -> str:
     advice = [error.hint] if error.hint else []
     if isinstance(error, Denied):
         told["decision"] = True
-        advice = [_PERSON if error.code == "denied.human" else _DECISION]
+        told |= {name: error.fields[name] for name in ("rule", "request") if error.fields.get(name)}
+        advice = [_PERSON if error.code == "denied.human" else _LATER if "retry_after_s" in error.fields else _DECISION]
     if isinstance(error, Unavailable) and error.may_have_happened:
         advice.append(_MAYBE)
     if advice:
@@ -56,8 +58,8 @@ def error_text(error: AgentOSError) -> str:
 
 
 def cut(text: str, tokens_max: int) -> str:
-    """Return as much of the beginning of a text as about `tokens_max` tokens hold."""
-    data = text.encode("utf-8", "replace")[: int(tokens_max * BYTES_PER_TOKEN)]
+    """Return as much of the beginning of a text as `tokens_max` tokens hold, by the kernel's counter."""
+    data = text.encode("utf-8", "replace")[: max(int((tokens_max - 1) * BYTES_PER_TOKEN), 0)]
     return data.decode("utf-8", "ignore")
 
 

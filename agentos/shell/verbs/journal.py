@@ -13,6 +13,7 @@ from agentos.runtime.outcome import Entry
 from agentos.shell import status, words
 from agentos.shell.context import Shell
 from agentos.shell.output import Format, Page
+from agentos.shell.turns import Turns
 from agentos.shell.watch import told
 
 if TYPE_CHECKING:
@@ -114,11 +115,14 @@ def _decided_by(entry: Entry) -> str:
 
 
 async def _follow(shell: Shell, kernel: Any, pid: int, since: int) -> None:
+    turns = Turns()
     async for event in kernel.events(since=since):
-        if event.pid != pid:
+        if event.pid != pid or event.kind == "delta":
             continue
+        over = turns.hear(event)
         if shell.output.for_people:
-            shell.output.say(told(event))
+            for each in (*over, event):
+                shell.output.say(told(each))
         else:
             shell.output.emit_line(event)
         if event.kind == "exited":

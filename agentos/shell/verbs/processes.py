@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,9 @@ from agentos.shell import words
 from agentos.shell.context import Shell
 from agentos.shell.output import Page
 from agentos.shell.trees import below, drawn, find, state
+
+if TYPE_CHECKING:
+    from agentos.shell.lately import Lately
 
 __all__ = ["ps", "status", "tree"]
 
@@ -36,7 +39,7 @@ async def tree(
 
 
 async def status(shell: Shell, pid: Annotated[int | None, typer.Argument(help="A process; none: the store.")] = None) -> None:
-    """Show one process with what it may do and waits for, or the store as a whole."""
+    """Show one process: what it does, waits for, said, has left and may do; or the store as a whole."""
     if pid is None:
         await _store_status(shell)
         return
@@ -44,8 +47,13 @@ async def status(shell: Shell, pid: Annotated[int | None, typer.Argument(help="A
         info = find(await kernel.ps(all=True), pid)
         caps = await kernel.caps(pid)
         asks = [ask for ask in await kernel.asks() if ask.pid == pid]
-    data = {"process": info, "caps": caps, "asks": asks}
-    shell.output.emit(Page(data, text="\n".join(_described(info, caps, asks)), name=lambda _: pid))
+    from agentos.shell.lately import lately  # noqa: PLC0415 - `ps` does without
+
+    newest = lately(shell, pid, info.digest)
+    left = {name: bound - info.usage.get(name, 0) for name, bound in info.budget.items()}
+    data = {"process": info, "left": left, "lately": newest, "caps": caps, "asks": asks}
+    lines = [*_described(info), *_of_late(newest), *_held(caps, asks)]
+    shell.output.emit(Page(data, text="\n".join(lines), name=lambda _: pid))
 
 
 async def _store_status(shell: Shell) -> None:
@@ -96,10 +104,11 @@ def _pid(info: ProcessInfo) -> int:
     return info.pid
 
 
-def _described(info: ProcessInfo, caps: list[Any], asks: list[Any]) -> list[str]:
+def _described(info: ProcessInfo) -> list[str]:
     usage = ", ".join(
-        f"{name} {words.amount(used)}" + (f" of {words.amount(info.budget[name])}" if name in info.budget else "")
-        for name, used in sorted(info.usage.items())
+        f"{name} {_amount(name, info.usage.get(name, 0))}"
+        + (f" of {_amount(name, info.budget[name])}" if name in info.budget else "")
+        for name in sorted({*info.usage, *info.budget})
     )
     lines = [
         f"process    {info.pid}, {words.label(info)}, {info.program}", f"state      {state(info)}",
@@ -116,6 +125,20 @@ def _described(info: ProcessInfo, caps: list[Any], asks: list[Any]) -> list[str]
     if info.exit is not None:
         lines.append(f"ended      {words.end(info.exit)}")
         lines += [f"value      {words.quoted(info.exit.value, 400)}"] if info.exit.value is not None else []
-    lines += [f"cap {cap.id:<6} {cap.text}" for cap in caps]
-    lines += [f"ask {ask.id:<6} {ask.op} {words.quoted(ask.args, 200)}" for ask in asks]
     return lines
+
+
+def _of_late(newest: Lately) -> list[str]:
+    lines = [f"model      {words.quoted(newest.model)}"] if newest.model else []
+    lines += [f"turn       {newest.turn}"] if newest.turn else []
+    lines += [f"{'lately' if not at else '':<10} {call}" for at, call in enumerate(newest.calls)]
+    return lines + ([f"said       {words.quoted(newest.said, 400)}"] if newest.said else [])
+
+
+def _held(caps: list[Any], asks: list[Any]) -> list[str]:
+    held = [f"cap {cap.id:<6} {cap.text}" for cap in caps]
+    return held + [f"ask {ask.id:<6} {ask.op} {words.quoted(ask.args, 200)}" for ask in asks]
+
+
+def _amount(name: str, number: float) -> str:
+    return words.money(number) if name == "usd" else words.amount(number)

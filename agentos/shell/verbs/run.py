@@ -1,4 +1,4 @@
-"""run, spawn, wait: starting processes and following them to their end."""
+"""run, spawn, wait, attach: starting processes and following them to their end."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from agentos.abi.values import ProcessInfo
 from agentos.errors import Invalid
 from agentos.shell import consent, words
 from agentos.shell.conduct import KernelLost, Order, conduct, report_end
-from agentos.shell.context import Shell, is_remote
+from agentos.shell.context import Shell, expect_as_it_is, is_remote
+from agentos.shell.models import Model, chosen, expect
 from agentos.shell.output import Page
 from agentos.shell.programs import load_programs
 from agentos.shell.remembered import remember_run, workspace_of
 from agentos.shell.trees import below, find
 from agentos.shell.verbs.images import is_path, load
 
-__all__ = ["Mode", "journal_head", "mounts_of", "run", "spawn", "wait"]
+__all__ = ["Mode", "attach", "go_on", "journal_head", "models_for", "mounts_of", "run", "spawn", "wait"]
 
 _HELD_S, _ATTEMPTS_MAX = 0.25, 60
 
@@ -50,6 +51,7 @@ InMode = Annotated[
     Mode | None, typer.Option("--mode", help="plan: nothing outside is changed. noninteractive: what would be asked is denied.")
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="A line for every call.")]
+Interactive = Annotated[bool, typer.Option("--interactive", "-i", help="Talk to it: it gets what you type, and answers.")]
 Timeout = Annotated[str | None, typer.Option(help="Stop following after this long, with status 124.", metavar="DURATION")]
 
 
@@ -68,6 +70,8 @@ async def run(  # noqa: PLR0913, PLR0917 - the frozen options
     mode: InMode = None,
     verbose: Verbose = False,
     timeout: Timeout = None,  # noqa: ASYNC109 - the option's name; the deadline is a scope
+    model: Model = None,
+    interactive: Interactive = False,
 ) -> int:
     """Start a process, follow it, print its result.
 
@@ -76,25 +80,32 @@ async def run(  # noqa: PLR0913, PLR0917 - the frozen options
     timeout_s, mounts = _duration(timeout), mounts_of(mount or [])
     load_programs(program or [])
     found = load(shell, image)
+    if interactive:
+        expect_talk(shell, found)
+    models = await _models(shell, model, found)
     unfinished = None if new else await _unfinished(shell, found, goal)
     if unfinished is None:
         consent.obtain(shell, found, yes=yes, grant=grant)
-    order = Order(approve or (), verbose=verbose, timeout_s=timeout_s, mounts=mounts, mode=mode, no_policy=no_policy)
+    order = Order(
+        approve or (), verbose=verbose, timeout_s=timeout_s, mounts=mounts, mode=mode, no_policy=no_policy, models=models,
+        talk=interactive,
+    )  # fmt: skip
     await _expect_alone(shell, mode, unfinished.pid if unfinished is not None else 0)
     if unfinished is not None:
         shell.output.note(
             f"resuming process {unfinished.pid} (started {words.clock(unfinished.created)}); --new starts another"
         )
-        return await _go_on(shell, unfinished.pid, order)
+        return await go_on(shell, unfinished.pid, order)
     layers = consent.layers(found, policy or [], none=no_policy)
     pid = 0
     try:
-        async with shell.driving(mounts=mounts, mode=mode, no_policy=no_policy) as kernel:
+        async with shell.driving(mounts=mounts, mode=mode, no_policy=no_policy, models=models) as kernel:
             since = journal_head(shell, kernel)
-            pid = await _start(shell, kernel, image, goal=goal, grant=grant or None, policy=layers)
+            args = {"chat": True} if interactive else None
+            pid = await _start(shell, kernel, image, goal=goal, args=args, grant=grant or None, policy=layers)
             return await conduct(shell, kernel, pid, order, since=since)
     except KernelLost:
-        return await _go_on(shell, pid, order)
+        return await go_on(shell, pid, order)
 
 
 async def spawn(  # noqa: PLR0913, PLR0917 - the frozen options
@@ -106,12 +117,14 @@ async def spawn(  # noqa: PLR0913, PLR0917 - the frozen options
     no_policy: NoPolicy = False,
     yes: Yes = False,
     name: Annotated[str | None, typer.Option(help="What `ps` calls it.")] = None,
+    model: Model = None,
 ) -> None:
     """Start a process and print its pid. It runs in the kernel that holds the store; without one, `wait` runs it."""
     found = load(shell, image)
+    models = await _models(shell, model, found)
     consent.obtain(shell, found, yes=yes, grant=grant)
     layers = consent.layers(found, policy or [], none=no_policy)
-    async with shell.driving(resume=False) as kernel:
+    async with shell.driving(resume=False, models=models) as kernel:
         pid = await _start(shell, kernel, image, goal=goal, grant=grant or None, policy=layers, name=name)
         running = is_remote(kernel)
     if not running:
@@ -131,17 +144,84 @@ async def wait(  # noqa: PLR0913, PLR0917 - one option per wish
     mount: Mount = None,
     mode: InMode = None,
     verbose: Verbose = False,
+    model: Model = None,
 ) -> int:
     """Follow a process to its end and print its result; without a running kernel, be the kernel that runs it."""
     timeout_s, mounts = _duration(timeout), mounts_of(mount or [])
     load_programs(program or [])
     await _expect_alone(shell, mode, pid)
-    return await _go_on(
-        shell, pid, Order(approve or (), verbose=verbose, timeout_s=timeout_s, mounts=mounts, mode=mode, no_policy=no_policy)
-    )
+    order = Order(
+        approve or (), verbose=verbose, timeout_s=timeout_s, mounts=mounts, mode=mode, no_policy=no_policy,
+        models=await models_for(shell, model, pid),
+    )  # fmt: skip
+    return await go_on(shell, pid, order)
 
 
-async def _go_on(shell: Shell, pid: int, order: Order) -> int:
+async def attach(  # noqa: PLR0913, PLR0917 - one option per wish
+    shell: Shell,
+    pid: Annotated[int, typer.Argument(help="A process.")],
+    interactive: Interactive = False,
+    program: ProgramFiles = None,
+    approve: Approve = None,
+    no_policy: NoPolicy = False,
+    verbose: Verbose = False,
+    model: Model = None,
+) -> int:
+    """Follow a process in this terminal, answer its asks, and talk to it with -i; without a running kernel, be the kernel that runs it."""
+    load_programs(program or [])
+    if interactive:
+        expect_talk(shell, await _image_of(shell, pid))
+    models = await models_for(shell, model, pid)
+    order = Order(approve or (), verbose=verbose, no_policy=no_policy, models=models, talk=interactive)
+    return await go_on(shell, pid, order)
+
+
+async def models_for(shell: Shell, model: str | None, pid: int) -> dict[str, Any]:
+    """Return the profiles for the kernel of our own that goes on with a process.
+
+    Raises:
+        Invalid: `invalid.argument`, there is no such model or process.
+    """
+    return {} if model is None else chosen(model, await _image_of(shell, pid))
+
+
+async def _image_of(shell: Shell, pid: int) -> AgentImage:
+    async with shell.looking() as view:
+        infos = await view.ps(all=True)
+    return load(shell, find(infos, pid).digest)
+
+
+async def _models(shell: Shell, model: str | None, image: AgentImage) -> dict[str, Any]:
+    """Return the profiles for a kernel of our own that starts a process; where another has the store, its models count.
+
+    Raises:
+        Invalid: `invalid.argument`, there is no such model, or none for the image; `invalid.state`, another kernel has its own.
+    """
+    if shell.has_store:
+        async with shell.looking() as kernel:
+            if is_remote(kernel):
+                expect_as_it_is(model=model)
+                return {}
+    models = chosen(model, image)
+    expect(image, models)
+    return models
+
+
+def expect_talk(shell: Shell, image: AgentImage) -> None:
+    """Refuse to talk where nobody sits, or to what does not listen.
+
+    Raises:
+        Invalid: `invalid.argument`.
+    """
+    if not shell.has_person:
+        hint = "`agentos send PID TEXT` sends one message"
+        raise Invalid("argument", "there is no terminal to talk at", hint=hint, field="--interactive")
+    if image.body.kind != "react":
+        said = f"image `{image.ref}` runs a program of kind {image.body.kind}, no agent"
+        raise Invalid("argument", said, hint="leave -i out", field="--interactive")
+
+
+async def go_on(shell: Shell, pid: int, order: Order) -> int:
     """Follow a process that has a past: to its end, in whatever kernel runs it, and in the next one when that ends before it."""
     for attempt in range(_ATTEMPTS_MAX):
         try:
@@ -161,7 +241,8 @@ async def _go_on_once(shell: Shell, pid: int, order: Order) -> int:
     info = find(infos, pid)
     if info.exit is not None:
         return report_end(shell, info, below(infos, pid))
-    async with shell.driving(mounts=order.mounts, mode=order.mode, no_policy=order.no_policy) as kernel:
+    opened: dict[str, Any] = {"mounts": order.mounts, "mode": order.mode, "no_policy": order.no_policy, "models": order.models}
+    async with shell.driving(**opened) as kernel:
         since = journal_head(shell, kernel)
         _expect_runnable(shell, kernel, pid)
         return await conduct(shell, kernel, pid, order, since=since, resumed=True)
@@ -193,6 +274,7 @@ def _expect_runnable(shell: Shell, kernel: Any, pid: int) -> None:
     if root.hosted:
         raise Invalid("state", f"process {pid} is driven by an application", hint="start that application", pid=pid)
     for process in (root, *root.descendants()):
+        expect(process.image, kernel.languages.profiles)
         if not process.hosted and not kernel.core.runner.can_run(process):
             name = process.image.body.name or process.record.program
             hint = "name the Python file that has it: --program FILE.py"

@@ -12,6 +12,7 @@ from agentos.errors import Invalid
 from agentos.runtime.clock import SystemClock
 from agentos.shell import consent, words
 from agentos.shell.context import Shell, is_remote
+from agentos.shell.models import Model, chosen
 from agentos.shell.output import Format, Page
 from agentos.shell.programs import load_programs
 from agentos.shell.remembered import remember_schedule
@@ -97,20 +98,22 @@ async def unschedule(shell: Shell, schedules: Ids) -> None:
     shell.output.emit(Page([{"schedule": number} for number in schedules], text=text, name=lambda item: item["schedule"]))
 
 
-async def up(
+async def up(  # noqa: PLR0913, PLR0917 - one option per wish
     shell: Shell,
     program: ProgramFiles = None,
     no_policy: NoPolicy = False,
     mount: Mount = None,
     mode: InMode = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="A line for every event.")] = False,
+    model: Model = None,
 ) -> None:
     """Run the kernel of this store until it is interrupted: schedules, unfinished processes, and what other commands start."""
     if shell.output.format not in (Format.TABLE, Format.JSONL):
         raise Invalid("argument", "a kernel has no end, so it makes no document", hint="use -o jsonl", field="--output")
     load_programs(program or [])
     shell.parting = ["interrupted: processes are parked, nothing is lost", f"go on with: {shell.again()}"]
-    async with shell.driving(mounts=mounts_of(mount or []), mode=mode, no_policy=no_policy) as kernel:
+    models = chosen(model, None)
+    async with shell.driving(mounts=mounts_of(mount or []), mode=mode, no_policy=no_policy, models=models) as kernel:
         if is_remote(kernel):
             held_by = getattr(kernel, "held_by", None)
             said = f"a kernel runs this store already, in process {held_by}"
@@ -120,6 +123,8 @@ async def up(
         counts = f"{_counted(len(live), 'process', 'es')}, {_counted(len(orders), 'schedule')}"
         shell.output.note(f"running {shell.store}: {counts}; Ctrl-C ends it")
         async for event in kernel.events(since):
+            if event.kind == "delta":
+                continue
             if shell.output.format is Format.JSONL:
                 shell.output.emit_line(event)
             elif verbose or event.kind in _CALM:

@@ -6,6 +6,7 @@ same loop of one effect a step:
     steps PROCESSES SECONDS    as many steps as fit, of so many loops at once; ends when all of it is durable
     grow STEPS                 a state that grows by a kilobyte a step
     effects COUNT              effects upon FOLDER/effects; started again on the same folder it goes on
+    talk AGENTS TURNS          agents that a model drives, one tool call a turn (the subjects called agent, and only these)
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ SUBJECTS = {
     "DBOS": ("with_dbos", "sqlite", "dbos"),
     "agentos once, PostgreSQL": ("ours", "once postgresql", "psycopg"),
     "DBOS, PostgreSQL": ("with_dbos", "postgresql", "dbos"),
+    "agentos agent": ("ours_agent", "agent", "agentos"),
+    "LangGraph agent, default": ("with_langgraph_agent", "async", "langgraph.checkpoint.sqlite"),
+    "LangGraph agent, sync": ("with_langgraph_agent", "sync", "langgraph.checkpoint.sqlite"),
 }
 """Name -> (module of this folder, its mode, what has to be installed). Those on PostgreSQL need the address of a server in SERVER, too."""
 SERVER = "AGENTOS_BENCH_POSTGRES"

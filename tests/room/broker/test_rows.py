@@ -23,7 +23,7 @@ ONE_ROW: dict[str, tuple[Calls, str, str]] = {
     "local": (lambda p: p.call("obj.put", value=1, name="x"), "done", ""),
     "denied": (lambda p: p.call("obj.put", value=1, name="x", namespace="n"), "denied", "denied.capability"),
     "unknown op": (lambda p: p.call("no.op"), "failed", "invalid.op"),
-    "not served": (lambda p: p.call("llm.complete", messages=[]), "failed", "invalid.op"),
+    "not served": (lambda p: p.call("net.fetch", url="https://a.example/"), "failed", "invalid.op"),
     "bad argument": (lambda p: p.call("obj.put", valeu=1), "failed", "invalid.argument"),
     "not data": (lambda p: p.call("obj.put", value=object()), "failed", "invalid.argument"),
     "failed inside": (lambda p: p.call("obj.get", name="gone"), "failed", "unavailable.missing"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import cProfile
 import json
+import pstats
 from typing import Any
 
 import anyio
@@ -83,6 +85,30 @@ async def test_what_was_asked_reaches_the_server(streamed: bool) -> None:
     assert served.json["tools"] == [TOOL]
     assert (served.json["max_completion_tokens"], served.json["temperature"]) == (7, 0.5)
     assert served.json["response_format"]["json_schema"]["schema"] == {"type": "object"}
+
+
+async def test_further_parameters_of_a_profile_reach_the_server() -> None:
+    with serving([Answer("x")]) as server:
+        options = {"reasoning_effort": "low", "extra_body": {"of_this_server": 1, "messages": "never these"}}
+        driver = OpenAI("m", key=lambda: "k", base_url=server.url, options=options)
+        await driver.complete(ModelRequest(1, HELLO, tools=[TOOL]))
+        await driver.close()
+    (served,) = server.requests
+    assert (served.json["reasoning_effort"], served.json["of_this_server"]) == ("low", 1)
+    assert (served.json["messages"], served.json["tools"]) == (HELLO, [TOOL])
+
+
+async def test_the_work_of_the_client_does_not_grow_with_the_messages() -> None:
+    """It would walk through each of them on the kernel's loop; the encoder does it once, in C."""
+    driver_calls = []
+    with serving([Answer("x")] * 3) as server:
+        driver = OpenAI("m", key=lambda: "k", base_url=server.url)
+        for count in (1, 1, 1_000):  # the first call imports
+            with cProfile.Profile() as profile:
+                await driver.complete(ModelRequest(1, HELLO * count, tools=[TOOL]))
+            driver_calls.append(pstats.Stats(profile).total_calls)  # type: ignore[attr-defined]
+        await driver.close()
+    assert driver_calls[2] < driver_calls[1] + 500
 
 
 @STREAMED

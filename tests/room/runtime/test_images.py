@@ -96,3 +96,16 @@ async def test_a_read_that_a_person_is_asked_about_waits_for_the_answer(tmp_path
         [ask] = await kernel.asks()
         await kernel.answer(ask.id, "approve", by="me")
         assert (await process.wait(5)).value == kernel.core.images.find("aide").digest
+
+
+async def test_only_a_broken_manifest_beside_an_image_is_complained_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    images = package(tmp_path) / "kit/images"
+    (images / "other.yaml").write_text(MANIFEST.replace("aide", "other").replace("other.md", "aide.md"))
+    (images / "aide.turns.yaml").write_text("# agentos: what a model says\n- done\n")
+    (images / "broken.yaml").write_text("agentos: 1\nnmae: broken\n")
+    async with opened(workspace=tmp_path) as kernel:
+        await (await kernel.spawn(images / "aide.yaml")).wait(5)
+        assert [image.ref for image in kernel.core.images] == ["other:1", "aide:1"]
+    assert [Path(record.args[0]).name for record in caplog.records if "image_skipped" in record.msg] == ["broken.yaml"]

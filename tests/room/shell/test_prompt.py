@@ -25,7 +25,7 @@ class Keys:
         self.prompts: list[str] = []
         self.said: list[str] = []
         self.people = People(is_present=True, say=self.said.append)
-        monkeypatch.setattr(people, "_read", self.read)
+        monkeypatch.setattr(people, "read_line", self.read)
 
     async def read(self, prompt: str) -> str:
         self.prompts.append(prompt)

@@ -29,6 +29,8 @@ READS: dict[str, Callable[[Store], object]] = {
     "entries": lambda store: store.entries(3, 5),
     "entries of a process": lambda store: store.entries(3, 5, pid=1),
     "entries of an op": lambda store: store.entries(3, 5, op="fs.write", outcome="done"),
+    "spent": lambda store: store.spent(3),
+    "spent by a process": lambda store: store.spent(3, pid=1),
     "object": lambda store: store.objects.missing(b"\xc1" + b"h" * 32),
 }
 

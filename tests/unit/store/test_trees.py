@@ -14,7 +14,7 @@ from msgspec.msgpack import Ext
 
 from agentos.abi import codec
 from agentos.errors import Invalid, KernelPanic
-from agentos.store import blobs, trees
+from agentos.store import blobs, packing, trees
 
 SEEDS = st.integers(0, 2**32)
 INTEGERS = (0, -1, 127, 128, 2**31, 2**64 - 1, -(2**63))
@@ -51,7 +51,7 @@ def test_a_packed_value_unpacks_to_the_plain_value(seed: int) -> None:
     value = choose.choice(
         [any_value(choose), [any_value(choose), any_value(choose)], {"k": any_value(choose), "l": any_value(choose)}]
     )
-    root = trees.pack(value, nodes.keep)
+    root = packing.pack(value, nodes.keep)
     assert trees.unpack(root, nodes.__getitem__) == codec.plain(value)
     assert len(root) <= 2_048
     assert not blobs.is_large(root)
@@ -62,21 +62,21 @@ def test_a_packed_value_unpacks_to_the_plain_value(seed: int) -> None:
 def test_appending_equals_packing_the_longer_list(seed: int) -> None:
     nodes, choose = Nodes(), random.Random(seed)
     longer = [any_value(choose, 1) for _ in range(choose.randrange(60))]
-    root = trees.pack(longer, nodes.keep)
+    root = packing.pack(longer, nodes.keep)
     for _ in range(5):
         longer.append(any_value(choose, 1))
-        root = trees.append(root, longer[-1], nodes.keep, nodes.__getitem__)
-        assert root == trees.pack(longer, Nodes().keep)
+        root = packing.append(root, longer[-1], nodes.keep, nodes.__getitem__)
+        assert root == packing.pack(longer, Nodes().keep)
     assert trees.unpack(root, nodes.__getitem__) == codec.plain(longer)
 
 
 @pytest.mark.parametrize("size", [0, 4, 30, 600])
 def test_a_list_grown_one_by_one_equals_the_packed_list(size: int) -> None:
     nodes, elements = Nodes(), [{"n": n, "text": "x" * size} for n in range(700)]
-    root = trees.pack([], nodes.keep)
+    root = packing.pack([], nodes.keep)
     for element in elements:
-        root = trees.append(root, element, nodes.keep, nodes.__getitem__)
-    assert root == trees.pack(elements, Nodes().keep)
+        root = packing.append(root, element, nodes.keep, nodes.__getitem__)
+    assert root == packing.pack(elements, Nodes().keep)
     assert trees.unpack(root, nodes.__getitem__) == elements
 
 
@@ -85,9 +85,9 @@ def test_a_list_grown_one_by_one_equals_the_packed_list(size: int) -> None:
 def test_one_more_key_makes_few_new_nodes(seed: int) -> None:
     nodes, choose = Nodes(), random.Random(seed)
     value = {str(choose.random()): choose.random() for _ in range(3_000)}
-    trees.pack(value, nodes.keep)
+    packing.pack(value, nodes.keep)
     before = nodes.new_bytes
-    trees.pack({**value, str(choose.random()): 1}, nodes.keep)
+    packing.pack({**value, str(choose.random()): 1}, nodes.keep)
     assert nodes.new_bytes - before < before / 10
 
 
@@ -96,13 +96,13 @@ def test_a_growing_value_costs_what_is_new() -> None:
     for turn in range(500):
         state["log"].append(f"{turn}" + "x" * 1_000)
         state["turn"] = turn
-        trees.pack(state, nodes.keep)
+        packing.pack(state, nodes.keep)
     assert nodes.new_bytes < 1_000_000
 
 
 def test_appending_reads_and_writes_a_few_nodes_however_long_the_list() -> None:
     nodes = Nodes()
-    root = trees.pack(list(range(200_000)), nodes.keep)
+    root = packing.pack(list(range(200_000)), nodes.keep)
     read: list[bytes] = []
     before = len(nodes)
 
@@ -110,16 +110,16 @@ def test_appending_reads_and_writes_a_few_nodes_however_long_the_list() -> None:
         read.append(name)
         return nodes[name]
 
-    trees.append(root, -1, nodes.keep, load)
+    packing.append(root, -1, nodes.keep, load)
     assert len(read) <= 5
     assert len(nodes) - before <= 5
 
 
 def test_a_long_text_that_grows_shares_its_pieces() -> None:
     nodes = Nodes()
-    trees.pack("a" * 1_000_000, nodes.keep)
+    packing.pack("a" * 1_000_000, nodes.keep)
     before = nodes.new_bytes
-    trees.pack("a" * 1_000_000 + "b", nodes.keep)
+    packing.pack("a" * 1_000_000 + "b", nodes.keep)
     assert nodes.new_bytes - before < 10_000
 
 
@@ -132,7 +132,7 @@ class Point:
 def test_values_with_types_become_the_data_they_hold() -> None:
     nodes = Nodes()
     value = [Point(number, datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)) for number in range(200)]
-    assert trees.unpack(trees.pack(value, nodes.keep), nodes.__getitem__) == codec.plain(value)
+    assert trees.unpack(packing.pack(value, nodes.keep), nodes.__getitem__) == codec.plain(value)
 
 
 def nested(depth: int) -> list[Any]:
@@ -144,19 +144,19 @@ def nested(depth: int) -> list[Any]:
 
 def test_a_value_nested_too_deep_is_invalid() -> None:
     with pytest.raises(Invalid):
-        trees.pack(nested(100_000), Nodes().keep)
+        packing.pack(nested(100_000), Nodes().keep)
 
 
 def test_a_value_with_an_extension_is_invalid() -> None:
     with pytest.raises(Invalid, match="extension"):
-        trees.pack([Ext(1, b"x" * 32), "x" * 3_000], Nodes().keep)
+        packing.pack([Ext(1, b"x" * 32), "x" * 3_000], Nodes().keep)
 
 
 @pytest.mark.parametrize("value", [5, "text", {"a": 1}, "x" * 9_000, {"a": "x" * 9_000}])
 def test_only_lists_can_be_appended_to(value: Any) -> None:
     nodes = Nodes()
     with pytest.raises(Invalid, match="no list"):
-        trees.append(trees.pack(value, nodes.keep), 1, nodes.keep, nodes.__getitem__)
+        packing.append(packing.pack(value, nodes.keep), 1, nodes.keep, nodes.__getitem__)
 
 
 @pytest.mark.parametrize("root", [b"\xc1", b"\xc1\xc1", b"\xc1\xc7\x01\x09x", b"", b"\x92\x01"])

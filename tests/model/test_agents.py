@@ -1,0 +1,369 @@
+"""Agents in any company: models that say anything, and a host that does anything to their processes, over any crash.
+
+There is no oracle of what an agent does: its model is as good as random. What is compared is what has to hold whatever it does: each
+request is a conversation that a strict server takes and within its budget, an answer that was written down is not asked for again, no
+effect happens twice, usage is what the journal says, nobody is left ready for ever, and every life repeats itself.
+
+A crash copies store, files and ledger as they are at one instant, and a new kernel goes on with the copy.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections import Counter, deque
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+
+import agentos
+from agentos.abi.codec import decode
+from agentos.abi.records import Row
+from agentos.kernel.budget import used_by
+from agentos.runtime.kernel import Kernel
+from agentos.testing import FakeClock, Ledger
+from tests.builders import advance, opened, rows
+from tests.model.agents_world import CONTEXT_TOKENS, NAP_S, WORDS, Model, answered
+
+PICK = st.integers(0, 10_000)
+LAID_OUT = st.lists(st.sampled_from(WORDS), min_size=1, max_size=6)
+AGENTS_MAX = 6
+GATE = 'restrict "gate" version 1\nask ledger.once when value == "gated *"\ndeny ledger.pure when value == "forbidden"\n'
+RIGHTS = [
+    "ledger.*", "obj.append, obj.put", "fs.read, fs.write /**", "clock.sleep", "human.ask", "proc.spawn, proc.wait, proc.fork",
+    "msg.send",
+]  # fmt: skip
+RESULT = {"type": "object", "properties": {"done": {"type": "boolean"}}, "required": ["done"]}
+
+
+def manifest(name: str, prompt: str, **more: Any) -> agentos.Image:
+    """An image of agents with a short memory."""
+    limits = {"program": {"kind": "react", "turns": 30}, "memory": {"context_tokens": CONTEXT_TOKENS}}
+    return agentos.Image.from_dict({"name": name, "prompt": {"text": prompt}, **limits, **more})
+
+
+CHATTY = manifest("chatty", "You help.", capabilities=RIGHTS)
+TYPED = manifest("typed", "You help.", capabilities=RIGHTS, result={"schema": RESULT})
+KID = manifest("kid", "You are a kid.", capabilities=["ledger.keyed"])
+
+
+class AgentsMachine(RuleBasedStateMachine):
+    """Every rule acts, waits until the kernel is quiet, and looks at everything."""
+
+    portal: BlockingPortal
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp())
+        self.work.mkdir()
+        (self.work / "a.txt").write_text("this is a")
+        (self.work / "big.txt").write_text("".join(f"line {number} of a long file\n" for number in range(600)))
+        self.clock, self.model = FakeClock(), Model()
+        self.agents: list[int] = []
+        self.points: list[str] = []
+        self.tries: list[int] = []
+        self.erased: set[int] = set()
+        self.is_taken_back = False
+        self.epoch = 0
+        self.kernel = self._open()
+        self.do(self.kernel.register, KID)
+        self.start(True, ["note", "finish"])
+        self.send(0, ["note", "read"], False)
+        assert len(self.model.asked) == 3, "an agent works"
+
+    # --- the kernel under test ------------------------------------------------------------------------------------------------
+
+    def do(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        async def run() -> Any:
+            return await function(*args, **options)
+
+        return self.portal.call(run)
+
+    @property
+    def work(self) -> Path:
+        return self.folder / "work"
+
+    @property
+    def book(self) -> Path:
+        return self.folder / "ledger"
+
+    def _open(self) -> Kernel:
+        context = opened(
+            self.folder / f"{self.epoch}.db", workspace=self.work, devices={"ledger": Ledger(self.book).device},
+            models={"default": self.model}, clock=self.clock, grace_s=0.5,
+        )  # fmt: skip
+        self.context = self.portal.wrap_async_context_manager(context)
+        kernel = self.context.__enter__()
+        kernel.core.scheduler.resident_max = self.epoch % 2  # every other kernel unwinds whatever waits
+        self.model.journal = lambda pid: self._rows(kernel, pid)
+        return kernel
+
+    @staticmethod
+    def _rows(kernel: Kernel, pid: int | None = None) -> list[Row]:
+        kernel.core.journal.flush()
+        return rows(kernel, pid, notes=True)
+
+    def _close(self) -> None:
+        self.context.__exit__(None, None, None)
+
+    def _crash(self) -> None:
+        async def copy() -> None:
+            with self.kernel.core.journal._lock:  # nothing outside begins without a row
+                for file in self.folder.glob(f"{self.epoch}.db*"):
+                    if not file.name.endswith(("-shm", "-lease")):
+                        shutil.copy(file, file.with_name(file.name.replace(f"{self.epoch}.", f"{self.epoch + 1}.", 1)))
+                (self.folder / "copy").mkdir()
+                shutil.copy(self.book, self.folder / "book")
+                for file in list(self.work.iterdir()):
+                    with suppress(FileNotFoundError):  # a write that is under way in a thread renames its own
+                        shutil.copy(file, self.folder / "copy")
+
+        self.portal.call(copy)
+        self._close()
+        shutil.rmtree(self.work)
+        (self.folder / "copy").rename(self.work)
+        (self.folder / "book").rename(self.book)
+        self.epoch += 1
+        self.kernel = self._open()
+
+    def settle(self, crash_at_once: bool = False) -> None:
+        """Crash perhaps; wait until the kernel is quiet, and look."""
+        if crash_at_once:
+            self._crash()
+        self.do(self.kernel.run_until_idle, 10)
+        self._meet()
+        self.look()
+
+    def _meet(self) -> None:
+        """Get to know the children that the agents have started."""
+        for info in self.do(self.kernel.ps, all=True):
+            if info.program == "react" and info.pid not in self.agents:
+                self.agents.append(info.pid)
+                self.model.kin.setdefault(info.ppid, []).insert(0, info.pid)
+                self.model.kin.setdefault(info.pid, []).append(info.ppid or self.agents[0])
+
+    def _live(self, *states: str) -> list[int]:
+        return [info.pid for info in self.do(self.kernel.ps) if info.program == "react" and info.state in (states or STATES)]
+
+    def _has_room(self) -> bool:
+        return len(self._live()) < AGENTS_MAX
+
+    # --- agents ---------------------------------------------------------------------------------------------------------------
+
+    @rule(is_chat=st.booleans(), words=LAID_OUT)
+    @precondition(_has_room)
+    def start(self, is_chat: bool, words: list[str]) -> None:
+        goal = None if is_chat else "do what there is to do"
+        kernel = self.kernel
+
+        async def spawn() -> int:
+            process = await kernel.spawn(CHATTY if is_chat else TYPED, goal=goal, policy=GATE, name="agent")
+            return process.pid
+
+        pid = max((info.pid for info in self.do(self.kernel.ps, all=True)), default=0) + 1
+        self.model.words[pid] = deque(words)
+        assert self.do(spawn) == pid
+        self.settle()
+
+    @rule(pick=PICK, words=LAID_OUT, crash_at_once=st.booleans())
+    @precondition(lambda self: self._live())
+    def send(self, pick: int, words: list[str], crash_at_once: bool) -> None:
+        pid = _one(self._live(), pick)
+        self.model.words[pid] = deque(words)
+        self.do(self.kernel.process(pid).send, self.model.fresh())
+        self.settle(crash_at_once)
+
+    @rule(pick=PICK, words=LAID_OUT, verdict=st.sampled_from(["approve", "approve", "deny"]), crash_at_once=st.booleans())
+    @precondition(lambda self: self.do(self.kernel.asks))
+    def answer(self, pick: int, words: list[str], verdict: str, crash_at_once: bool) -> None:
+        ask = _one(self.do(self.kernel.asks), pick)
+        said: dict[str, Any] = {}
+        if verdict == "approve" and ask.kind == "question":
+            said = {"value": self.model.fresh()}
+        elif ask.kind == "unknown_outcome":
+            lines = [line for line in Ledger.read(self.book) if line["value"] == ask.args["value"]]
+            verdict, said = "approve", {"value": {"value": lines[0]["value"], "when": lines[0]["when"]}} if lines else {}
+        self.model.words[ask.pid] = deque(words)
+        self.do(self.kernel.answer, ask.id, verdict, by="me", **said)
+        self.settle(crash_at_once)
+
+    @rule(far=st.booleans(), crash_at_once=st.booleans())
+    def pass_time(self, far: bool, crash_at_once: bool) -> None:
+        self.portal.call(advance, self.kernel, 3_600 if far else NAP_S)
+        self.settle(crash_at_once)
+
+    @rule(pick=PICK, what=st.sampled_from(["pause", "resume", "interrupt", "kill"]), crash_at_once=st.booleans())
+    @precondition(lambda self: self._live())
+    def signal(self, pick: int, what: str, crash_at_once: bool) -> None:
+        paused = self._live("paused") if what == "resume" else []
+        self.do(self.kernel.process(_one(paused or self._live(), pick)).signal, what)
+        self.settle(crash_at_once)
+
+    @rule(pick=PICK)
+    @precondition(lambda self: self.do(self.kernel.caps))
+    def revoke(self, pick: int) -> None:
+        self.do(self.kernel.revoke, _one(self.do(self.kernel.caps), pick).id)
+        self.settle()
+
+    @rule(pick=PICK, text=st.sampled_from(RIGHTS))
+    @precondition(lambda self: self._live())
+    def grant(self, pick: int, text: str) -> None:
+        self.do(self.kernel.grant, _one(self._live(), pick), text)
+        self.settle()
+
+    # --- back and beside ------------------------------------------------------------------------------------------------------
+
+    @rule(pick=PICK)
+    @precondition(lambda self: self._live() and len(self.points) < 5)
+    def checkpoint(self, pick: int) -> None:
+        self.points.append(self.do(self.kernel.process(_one(self._live(), pick)).checkpoint))
+        self.settle()
+
+    @rule(pick=PICK, is_new=st.booleans(), crash_at_once=st.booleans())
+    @precondition(lambda self: self.points and self._has_room())
+    def restore(self, pick: int, is_new: bool, crash_at_once: bool) -> None:
+        self.is_taken_back = True
+        self.do(self.kernel.restore, _one(self.points, pick), mode="new" if is_new else "replace")
+        self.settle(crash_at_once)
+
+    @rule(pick=PICK, how=st.sampled_from(["now", "checkpoint", "child", "try"]), crash_at_once=st.booleans())
+    @precondition(_has_room)
+    def fork(self, pick: int, how: str, crash_at_once: bool) -> None:
+        whole = [pid for pid in self.agents if pid not in self.erased and pid not in self.tries]
+        self.is_taken_back = True
+        with suppress(agentos.Invalid):  # what was tried within a try, and what was erased
+            if how == "checkpoint" and self.points:
+                self.do(self.kernel.fork, checkpoint=_one(self.points, pick))
+            elif how == "child" and self._live():
+                self.do(self.kernel.process(_one(self._live(), pick)).fork)
+            elif whole:
+                pid = self.do(self.kernel.fork, pid=_one(whole, pick), speculative=how == "try").pid
+                self.tries += [pid] if how == "try" else []
+        self.settle(crash_at_once)
+
+    @rule(pick=PICK, is_merged=st.booleans(), crash_at_once=st.booleans())
+    @precondition(lambda self: self.tries)
+    def end_try(self, pick: int, is_merged: bool, crash_at_once: bool) -> None:
+        tried = _one(self.tries, pick)
+        with suppress(agentos.Invalid):  # it still runs, or is over
+            self.do(self.kernel.merge if is_merged else self.kernel.drop, tried)
+        self.settle(crash_at_once)
+
+    @rule(pick=PICK, crash_at_once=st.booleans())
+    @precondition(lambda self: self.agents)
+    def undo(self, pick: int, crash_at_once: bool) -> None:
+        whole = [pid for pid in self.agents if pid not in self.erased]
+        if whole:
+            self.do(self.kernel.undo, pid=_one(whole, pick))
+        self.settle(crash_at_once)
+
+    # --- upkeep ---------------------------------------------------------------------------------------------------------------
+
+    @rule(is_archive=st.booleans(), pick=PICK, crash_at_once=st.booleans())
+    def tidy(self, is_archive: bool, pick: int, crash_at_once: bool) -> None:
+        ended = [pid for pid in self.agents if pid not in self._live() and pid not in self.erased]
+        if is_archive:
+            self.do(self.kernel.archive)
+        elif ended:
+            with suppress(agentos.Invalid):  # it is needed, or no tree's first
+                pid = _one(ended, pick)
+                self.do(self.kernel.erase, tree=pid)
+                self.erased |= {pid, *(info.pid for info in self.do(self.kernel.ps, all=True) if info.tree == pid)}
+        self.settle(crash_at_once)
+
+    @rule(is_crash=st.booleans())
+    def reopen(self, is_crash: bool) -> None:
+        if is_crash:
+            self._crash()
+        else:
+            self._close()
+            self.kernel = self._open()
+        self.settle()
+        self.repeat()
+
+    # --- what has to hold -----------------------------------------------------------------------------------------------------
+
+    def look(self) -> None:
+        assert not self.model.flaws, self.model.flaws
+        journal = self._rows(self.kernel)
+        self._look_at_effects(journal)
+        infos = {info.pid: info for info in self.do(self.kernel.ps, all=True)}
+        used: Counter[tuple[int, str]] = Counter()
+        for row in journal:
+            for name, amount in used_by(row).items():
+                pid = row.pid
+                while pid in infos:
+                    used[pid, name] += amount
+                    pid = infos[pid].ppid
+        for pid in self._live():
+            info = infos[pid]
+            assert info.state in ("waiting", "paused", "dormant"), f"{info} is left as it is"
+            assert info.state != "waiting" or info.waiting_on, f"{info} waits for nothing"
+            turns = answered([row for row in journal if row.pid == pid])
+            assert all(count == 1 for count in turns.values()), turns
+        for pid in self.agents:
+            if pid in infos and pid not in self.erased:
+                for name in ("calls", "tokens"):
+                    assert infos[pid].usage.get(name, 0) == used[pid, name], (pid, name, infos[pid].usage, used[pid, name])
+
+    def _look_at_effects(self, journal: list[Row]) -> None:
+        lines = Counter((line["pid"], line["value"]) for line in Ledger.read(self.book) if line["op"] in ("keyed", "once", "probeable"))
+        assert self.is_taken_back or all(count == 1 for count in lines.values()), lines
+        for row in journal:
+            if row.op in ("ledger.keyed", "ledger.once", "ledger.probeable") and row.outcome == "done" and row.result:
+                assert lines[row.pid, decode(row.result)["value"]], f"{row} has not happened"
+
+    def repeat(self) -> None:
+        """Does every life repeat itself, without a model?"""
+        asked = len(self.model.asked)
+        for pid in self.agents:
+            try:
+                report = self.do(self.kernel.replay, pid)
+            except agentos.Invalid:
+                assert self.erased, "it is there"
+            else:
+                assert report.ok, report.divergence
+                assert report.exit_equal is not False, report
+        assert len(self.model.asked) == asked
+        assert self.do(self.kernel.verify_audit).ok
+        found = self.do(self.kernel.inspect)
+        assert all(each.state == "ok" for each in found), found
+
+    def teardown(self) -> None:
+        try:
+            self.repeat()
+        finally:
+            self._close()
+            shutil.rmtree(self.folder)
+        self.portal.call(anyio.sleep, 0)
+        assert self.portal.call(_tasks) <= TASKS, "a task is left"
+
+
+STATES = ("ready", "running", "waiting", "paused", "dormant")
+TASKS = 2
+
+
+def _tasks() -> int:
+    return len(anyio.get_running_tasks())
+
+
+def _one(items: list[Any], pick: int) -> Any:
+    return items[pick % len(items)]
+
+
+@pytest.mark.timeout(1200)
+def test_agents_keep_every_promise_whatever_their_models_say_over_any_crash() -> None:
+    long = os.environ.get("AGENTOS_SOAK")
+    examples, steps = (200, 40) if long else (8, 20)
+    with start_blocking_portal() as portal:
+        AgentsMachine.portal = portal
+        run_state_machine_as_test(AgentsMachine, settings=settings(max_examples=examples, stateful_step_count=steps))
