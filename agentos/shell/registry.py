@@ -81,6 +81,8 @@ VERBS: Final = (
     Verb("policy schema", "schemas", "describe the policy language and every op, for editors"),
     Verb("image ls", "images", "list registered images"),
     Verb("image inspect", "images", "show an image: what it runs and what it requests"),
+    Verb("image verify", "imagecheck", "check all that an image says, its policy's tests included"),
+    Verb("image diff", "imagecheck", "show in what two images differ"),
     Verb("image commit", "checkpoints", "make an image of a checkpoint: what it had worked out, to start from"),
     Verb("image schema", "schemas", "print the JSON schema of image manifests, for editors"),
     Verb("doctor", "doctor", "say whether this machine and this store are in order"),

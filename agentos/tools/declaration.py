@@ -12,9 +12,9 @@ from typing import Any, Final
 
 from agentos.abi.op import Op
 
-__all__ = ["declaration", "wire_name"]
+__all__ = ["NAME_CHARS_MAX", "declaration", "wire_name"]
 
-_NAME_CHARS_MAX: Final = 64
+NAME_CHARS_MAX: Final = 64
 _DESCRIPTION_CHARS_MAX: Final = 1_024
 _HIDDEN: Final = {"fs.write": ("data", "permissions"), "llm.complete": ("turn",), "obj.get": ("ref",)}
 """Arguments that a model cannot use, or is better off without."""
@@ -26,9 +26,9 @@ _DATA: Final = ("default", "enum", "const", "examples", "required")
 def wire_name(op: str) -> str:
     """Return the name under which a model knows an op. One that would be too long, or that of another op, ends in a digest of itself."""
     name = op.replace(".", "__")
-    if len(name) <= _NAME_CHARS_MAX and "__" not in op:
+    if len(name) <= NAME_CHARS_MAX and "__" not in op:
         return name
-    return f"{name[: _NAME_CHARS_MAX - 9]}_{hashlib.sha256(op.encode()).hexdigest()[:8]}"
+    return f"{name[: NAME_CHARS_MAX - 9]}_{hashlib.sha256(op.encode()).hexdigest()[:8]}"
 
 
 def declaration(op: Op) -> dict[str, Any]:

@@ -23,15 +23,17 @@ import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
 import agentos
 from agentos.abi.codec import decode
 from agentos.abi.records import Row
 from agentos.kernel.budget import used_by
 from agentos.runtime.kernel import Kernel
+from agentos.runtime.process import Process
 from agentos.testing import FakeClock, Ledger
 from tests.builders import advance, opened, rows
+from tests.fault.crash_programs import answer_of
 from tests.model.agents_world import CONTEXT_TOKENS, NAP_S, WORDS, Model, answered
 
 PICK = st.integers(0, 10_000)
@@ -109,7 +111,8 @@ class AgentsMachine(RuleBasedStateMachine):
 
     @staticmethod
     def _rows(kernel: Kernel, pid: int | None = None) -> list[Row]:
-        kernel.core.journal.flush()
+        with suppress(agentos.Invalid):  # a kernel that is closed while a model answers
+            kernel.core.journal.flush()
         return rows(kernel, pid, notes=True)
 
     def _close(self) -> None:
@@ -154,47 +157,48 @@ class AgentsMachine(RuleBasedStateMachine):
     def _live(self, *states: str) -> list[int]:
         return [info.pid for info in self.do(self.kernel.ps) if info.program == "react" and info.state in (states or STATES)]
 
-    def _has_room(self) -> bool:
-        return len(self._live()) < AGENTS_MAX
+    def _pick(self, pick: int, *states: str) -> Process | None:
+        """Return a live agent, in one of these states if there are any of those."""
+        found = self._live(*states) or self._live()
+        return self.kernel.process(_one(found, pick)) if found else None
 
-    # --- agents ---------------------------------------------------------------------------------------------------------------
+    def _whole(self) -> list[int]:
+        return [pid for pid in self.agents if pid not in self.erased]
+
+    def _is_full(self) -> bool:
+        return len(self._live()) >= AGENTS_MAX
+
+    # --- agents (what there is depends on where a crash fell, so no rule has a precondition) -----------------------------------
 
     @rule(is_chat=st.booleans(), words=LAID_OUT)
-    @precondition(_has_room)
     def start(self, is_chat: bool, words: list[str]) -> None:
-        goal = None if is_chat else "do what there is to do"
-        kernel = self.kernel
-
-        async def spawn() -> int:
-            process = await kernel.spawn(CHATTY if is_chat else TYPED, goal=goal, policy=GATE, name="agent")
-            return process.pid
-
+        if self._is_full():
+            return
         pid = max((info.pid for info in self.do(self.kernel.ps, all=True)), default=0) + 1
         self.model.words[pid] = deque(words)
-        assert self.do(spawn) == pid
+        goal = None if is_chat else "do what there is to do"
+        process = self.do(self.kernel.spawn, CHATTY if is_chat else TYPED, goal=goal, policy=GATE, name="agent")
+        assert process.pid == pid
         self.settle()
 
     @rule(pick=PICK, words=LAID_OUT, crash_at_once=st.booleans())
-    @precondition(lambda self: self._live())
     def send(self, pick: int, words: list[str], crash_at_once: bool) -> None:
-        pid = _one(self._live(), pick)
-        self.model.words[pid] = deque(words)
-        self.do(self.kernel.process(pid).send, self.model.fresh())
-        self.settle(crash_at_once)
+        agent = self._pick(pick)
+        if agent is not None:
+            self.model.words[agent.pid] = deque(words)
+            self.do(agent.send, self.model.fresh())
+            self.settle(crash_at_once)
 
-    @rule(pick=PICK, words=LAID_OUT, verdict=st.sampled_from(["approve", "approve", "deny"]), crash_at_once=st.booleans())
-    @precondition(lambda self: self.do(self.kernel.asks))
-    def answer(self, pick: int, words: list[str], verdict: str, crash_at_once: bool) -> None:
-        ask = _one(self.do(self.kernel.asks), pick)
-        said: dict[str, Any] = {}
-        if verdict == "approve" and ask.kind == "question":
-            said = {"value": self.model.fresh()}
-        elif ask.kind == "unknown_outcome":
-            lines = [line for line in Ledger.read(self.book) if line["value"] == ask.args["value"]]
-            verdict, said = "approve", {"value": {"value": lines[0]["value"], "when": lines[0]["when"]}} if lines else {}
-        self.model.words[ask.pid] = deque(words)
-        self.do(self.kernel.answer, ask.id, verdict, by="me", **said)
-        self.settle(crash_at_once)
+    @rule(pick=PICK, words=LAID_OUT, is_denied=st.booleans(), crash_at_once=st.booleans())
+    def answer(self, pick: int, words: list[str], is_denied: bool, crash_at_once: bool) -> None:
+        asks = self.do(self.kernel.asks)
+        if asks:
+            ask = _one(asks, pick)
+            self.model.words[ask.pid] = deque(words)
+            verdict = "deny" if is_denied and ask.kind != "unknown_outcome" else "approve"
+            said = answer_of(ask, self.book) if verdict == "approve" else {}
+            self.do(self.kernel.answer, ask.id, verdict, by="me", **said)
+            self.settle(crash_at_once)
 
     @rule(far=st.booleans(), crash_at_once=st.booleans())
     def pass_time(self, far: bool, crash_at_once: bool) -> None:
@@ -202,82 +206,76 @@ class AgentsMachine(RuleBasedStateMachine):
         self.settle(crash_at_once)
 
     @rule(pick=PICK, what=st.sampled_from(["pause", "resume", "interrupt", "kill"]), crash_at_once=st.booleans())
-    @precondition(lambda self: self._live())
     def signal(self, pick: int, what: str, crash_at_once: bool) -> None:
-        paused = self._live("paused") if what == "resume" else []
-        self.do(self.kernel.process(_one(paused or self._live(), pick)).signal, what)
-        self.settle(crash_at_once)
+        agent = self._pick(pick, *(["paused"] if what == "resume" else []))
+        if agent is not None:
+            self.do(agent.signal, what)
+            self.settle(crash_at_once)
 
-    @rule(pick=PICK)
-    @precondition(lambda self: self.do(self.kernel.caps))
-    def revoke(self, pick: int) -> None:
-        self.do(self.kernel.revoke, _one(self.do(self.kernel.caps), pick).id)
-        self.settle()
-
-    @rule(pick=PICK, text=st.sampled_from(RIGHTS))
-    @precondition(lambda self: self._live())
-    def grant(self, pick: int, text: str) -> None:
-        self.do(self.kernel.grant, _one(self._live(), pick), text)
+    @rule(pick=PICK, text=st.sampled_from(RIGHTS), is_grant=st.booleans())
+    def change_rights(self, pick: int, text: str, is_grant: bool) -> None:
+        agent, caps = self._pick(pick), self.do(self.kernel.caps)
+        if is_grant and agent is not None:
+            self.do(self.kernel.grant, agent.pid, text)
+        elif caps:
+            self.do(self.kernel.revoke, _one(caps, pick).id)
         self.settle()
 
     # --- back and beside ------------------------------------------------------------------------------------------------------
 
     @rule(pick=PICK)
-    @precondition(lambda self: self._live() and len(self.points) < 5)
     def checkpoint(self, pick: int) -> None:
-        self.points.append(self.do(self.kernel.process(_one(self._live(), pick)).checkpoint))
-        self.settle()
+        agent = self._pick(pick)
+        if agent is not None:
+            self.points.append(self.do(agent.checkpoint))
+            self.settle()
 
     @rule(pick=PICK, is_new=st.booleans(), crash_at_once=st.booleans())
-    @precondition(lambda self: self.points and self._has_room())
     def restore(self, pick: int, is_new: bool, crash_at_once: bool) -> None:
-        self.is_taken_back = True
-        self.do(self.kernel.restore, _one(self.points, pick), mode="new" if is_new else "replace")
-        self.settle(crash_at_once)
+        if self.points and not self._is_full():
+            self.is_taken_back = True
+            self.do(self.kernel.restore, _one(self.points, pick), mode="new" if is_new else "replace")
+            self.settle(crash_at_once)
 
     @rule(pick=PICK, how=st.sampled_from(["now", "checkpoint", "child", "try"]), crash_at_once=st.booleans())
-    @precondition(_has_room)
     def fork(self, pick: int, how: str, crash_at_once: bool) -> None:
-        whole = [pid for pid in self.agents if pid not in self.erased and pid not in self.tries]
-        self.is_taken_back = True
-        with suppress(agentos.Invalid):  # what was tried within a try, and what was erased
+        if self._is_full() or not self._whole():
+            return
+        agent, pid = self._pick(pick), _one(self._whole(), pick)
+        with suppress(agentos.Invalid):  # a try within a try
             if how == "checkpoint" and self.points:
                 self.do(self.kernel.fork, checkpoint=_one(self.points, pick))
-            elif how == "child" and self._live():
-                self.do(self.kernel.process(_one(self._live(), pick)).fork)
-            elif whole:
-                pid = self.do(self.kernel.fork, pid=_one(whole, pick), speculative=how == "try").pid
-                self.tries += [pid] if how == "try" else []
+            elif how == "child" and agent is not None:
+                self.do(agent.fork)
+            else:
+                forked = self.do(self.kernel.fork, pid=pid, speculative=how == "try")
+                self.tries += [forked.pid] if how == "try" else []
         self.settle(crash_at_once)
 
     @rule(pick=PICK, is_merged=st.booleans(), crash_at_once=st.booleans())
-    @precondition(lambda self: self.tries)
     def end_try(self, pick: int, is_merged: bool, crash_at_once: bool) -> None:
-        tried = _one(self.tries, pick)
-        with suppress(agentos.Invalid):  # it still runs, or is over
-            self.do(self.kernel.merge if is_merged else self.kernel.drop, tried)
-        self.settle(crash_at_once)
+        if self.tries:
+            with suppress(agentos.Invalid):  # it still runs, or is over
+                self.do(self.kernel.merge if is_merged else self.kernel.drop, _one(self.tries, pick))
+            self.settle(crash_at_once)
 
     @rule(pick=PICK, crash_at_once=st.booleans())
-    @precondition(lambda self: self.agents)
     def undo(self, pick: int, crash_at_once: bool) -> None:
-        whole = [pid for pid in self.agents if pid not in self.erased]
-        if whole:
-            self.do(self.kernel.undo, pid=_one(whole, pick))
-        self.settle(crash_at_once)
+        if self._whole():
+            self.do(self.kernel.undo, pid=_one(self._whole(), pick))
+            self.settle(crash_at_once)
 
     # --- upkeep ---------------------------------------------------------------------------------------------------------------
 
     @rule(is_archive=st.booleans(), pick=PICK, crash_at_once=st.booleans())
     def tidy(self, is_archive: bool, pick: int, crash_at_once: bool) -> None:
-        ended = [pid for pid in self.agents if pid not in self._live() and pid not in self.erased]
+        ended = [pid for pid in self._whole() if pid not in self._live()]
         if is_archive:
             self.do(self.kernel.archive)
         elif ended:
-            with suppress(agentos.Invalid):  # it is needed, or no tree's first
-                pid = _one(ended, pick)
-                self.do(self.kernel.erase, tree=pid)
-                self.erased |= {pid, *(info.pid for info in self.do(self.kernel.ps, all=True) if info.tree == pid)}
+            with suppress(agentos.Invalid):  # it is needed, or not the first of its tree
+                self.do(self.kernel.erase, tree=_one(ended, pick))
+                self.erased |= {info.pid for info in self.do(self.kernel.ps, all=True) if info.tree == _one(ended, pick)}
         self.settle(crash_at_once)
 
     @rule(is_crash=st.booleans())

@@ -9,6 +9,7 @@ The beginning stays the same from turn to turn, so that providers find it in the
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from agentos.abi.codec import to_json
@@ -16,6 +17,7 @@ from agentos.abi.counting import count_messages, count_text
 from agentos.abi.op import closest
 from agentos.errors import Invalid
 from agentos.programs.react.tell import shortened, value_text
+from agentos.tools.declaration import NAME_CHARS_MAX
 
 if TYPE_CHECKING:
     from agentos.abi.image import AgentImage
@@ -40,6 +42,7 @@ INDEX_PAGES: Final = 25  # lines of one index of pages
 _RESERVE: Final = 160  # tokens for what introduces the lines about pages, and for the line about what is left
 _CALL_TOKENS: Final = 60  # what a call takes beside its arguments
 _LEFT_WARN: Final = 0.25
+_ODD: Final = re.compile(r"[^A-Za-z0-9_-]")
 
 _RULES: Final = """\
 You work as a process of agentos. Your tools are system calls: each one is checked against your capabilities and a policy, and written down.
@@ -167,10 +170,15 @@ def assistant(text: str, calls: list[dict[str, Any]], tokens_max: int) -> dict[s
     if calls:
         each = (tokens_max - count_text(text)) // len(calls) - _CALL_TOKENS
         said["tool_calls"] = [
-            {"id": call["id"], "type": "function", "function": {"name": call["name"][:64], "arguments": _arguments(call, each)}}
+            {"id": call["id"], "type": "function", "function": {"name": _name(call["name"]), "arguments": _arguments(call, each)}}
             for call in calls
         ]
     return said
+
+
+def _name(written: str) -> str:
+    """Return the name of a tool as a model wrote it, made one that every provider takes back: an own name on the wire, what is odd as `_`."""
+    return _ODD.sub("_", written.replace(".", "__"))[:NAME_CHARS_MAX] or "unnamed"
 
 
 def _arguments(call: dict[str, Any], tokens_max: int) -> str:

@@ -15,15 +15,14 @@ import anyio
 import pytest
 
 import agentos
-from agentos.abi.labels import names
 from agentos.abi.model import ModelRequest
 from agentos.abi.records import NameRecord
 from agentos.devices.llm.profile import Profile
 from agentos.devices.llm.scripted import ScriptedModel
 from agentos.runtime.kernel import Kernel
 from tests.acceptance.agent_place import GOAL, finished, incident, turns_of, verdict
-from tests.agents import answering, image, made, told
-from tests.builders import alive, opened, rows, settled
+from tests.agents import answering, image, model, told
+from tests.builders import host, opened, rows, settled
 
 __all__ = ["incident"]
 
@@ -98,15 +97,20 @@ async def test_a_fooled_triage_agent_gets_nothing_and_still_finishes_its_job(inc
             return [(op, {**args, "text": args["text"] + "\n".join(stolen)})]
         return json.dumps({**json.loads(turn), "refused": stolen}) if isinstance(turn, str) else turn
 
-    model, other = ScriptedModel(talk), ScriptedModel(["never"])
+    talker, other = ScriptedModel(talk), ScriptedModel(["never"])
     seen: list[str] = []
-    async with opened(workspace=incident, models={"default": model, "other": other}) as kernel:
+    async with opened(workspace=incident, models={"default": talker, "other": other}) as kernel:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(follow(kernel, seen))
             ended, asked = await finished(kernel, "triage-agent", GOAL, how="approve")
             tasks.cancel_scope.cancel()
         refused = [(row.op, row.outcome) for row in rows(kernel, 1) if row.outcome in ("denied", "failed")]
-    left = json.dumps([request.messages for request in model.requests]) + (incident / "report.md").read_text() + str(ended) + "".join(seen)
+    left = (
+        json.dumps([request.messages for request in talker.requests])
+        + (incident / "report.md").read_text()
+        + str(ended)
+        + "".join(seen)
+    )
     assert "not-a-real-password" not in left
     assert "47 MiB were free" not in left
     assert (ended.state, ended.value["component"]) == ("exited", verdict()["first_failure"]["component"])
@@ -131,19 +135,26 @@ def place(tmp_path: Path) -> Path:
 
 KEY = {"path": "/vault/key.txt"}
 READ: Call = ("fs.read", KEY)
-GET: Call = ("obj.get", {"name": "result/5"})
+FIFTH = {"name": "result/5"}  # the first call of a model is the fifth of its process
+GET: Call = ("obj.get", FIFTH)
 GUESS = hashlib.sha256(HUSH.encode()).hexdigest()
 TRIES: dict[str, list[list[Call]]] = {
-    "the handle": [[READ], [GET, ("obj.get", {"name": "result/5", "start": 0, "count": 3}), ("obj.get", {"name": "result/5", "version": 1})]],
+    "the handle": [[READ], [GET, ("obj.get", {**FIFTH, "start": 0, "count": 3}), ("obj.get", {**FIFTH, "version": 1})]],
     "the list of objects": [[READ], [("obj.list", {}), ("obj.list", {"label": "secret"})]],
-    "an object that grows": [[("fs.list", {"path": "/vault"})], [("obj.append", {"name": "result/5", "value": "x"}), GET]],
-    "a link to it": [[READ], [("obj.link", {"a": "proc/1/result/5", "b": "proc/1/result/5", "kind": "x"}), ("obj.get", {"name": "result/5.links"})]],
-    "parts of what has none": [[("fs.stat", KEY)], [("obj.get", {"name": "result/5", "start": 0})]],
+    "an object that grows": [[("fs.list", {"path": "/vault"})], [("obj.append", {**FIFTH, "value": "x"}), GET]],
+    "a link to it": [
+        [READ],
+        [("obj.link", {"a": "proc/1/result/5", "b": "proc/1/result/5", "kind": "x"}), ("obj.get", {"name": "result/5.links"})],
+    ],
+    "parts of what has none": [[("fs.stat", KEY)], [("obj.get", {**FIFTH, "start": 0})]],
     "bytes": [[("fs.read", {**KEY, "encoding": None}), ("fs.read", {**KEY, "encoding": "utf-16"}), ("fs.read", {**KEY, "bytes_max": 1})]],
     "a right guess": [[("fs.write", {**KEY, "text": "x", "if_digest": GUESS})], [("fs.delete", {**KEY, "if_digest": GUESS})]],
     "a wrong guess": [[("fs.write", {**KEY, "text": "x", "if_digest": "0" * 64})], [("fs.delete", {**KEY, "if_digest": "0" * 64})]],
     "a new name": [[("fs.move", {**KEY, "to": "/desk/k"})], [("fs.read", {"path": "/desk/k"}), ("fs.list", {"path": "/desk"})]],
-    "a new folder": [[("fs.move", {"path": "/vault", "to": "/v"})], [("fs.read", {"path": "/v/key.txt"}), ("fs.stat", {"path": "/v/key.txt"})]],
+    "a new folder": [
+        [("fs.move", {"path": "/vault", "to": "/v"})],
+        [("fs.read", {"path": "/v/key.txt"}), ("fs.stat", {"path": "/v/key.txt"})],
+    ],
     "what it replaces": [[("fs.write", {**KEY, "text": "x"})], [GET, ("obj.list", {})]],
     "what it deletes": [[("fs.delete", KEY)], [GET, ("obj.list", {})]],
     "an image": [[("image.register", {"path": "/vault/evil.yaml"})], [("proc.spawn", {"image": "evil:1", "goal": "say it"})]],
@@ -191,19 +202,19 @@ def repeats(turns: list[list[Call]]) -> ScriptedModel:
 
 @pytest.mark.parametrize("name", TRIES)
 async def test_nothing_that_its_model_may_not_know_gets_out_and_the_job_is_done(name: str, place: Path) -> None:
-    model, seen = repeats(TRIES[name]), list[str]()
-    models = {"default": model, "cleared": Profile(ScriptedModel(CHILD), clearance="secret")}
+    talker = repeats(TRIES[name])
+    models = {"default": talker, "cleared": Profile(ScriptedModel(CHILD), clearance="secret")}
     async with opened(workspace=place, models=models, policy=POLICY) as kernel:
         reader = {"name": "reader", "prompt": {"text": "Read."}, "model": {"profile": "cleared"}}
         await kernel.register(agentos.Image.from_dict(reader))
         process = await kernel.spawn(image(*EVERYTHING), goal="help")
         ended, asked = await answered(kernel, process)
-        assert names(process.info.labels) == [] if isinstance(process.info.labels, int) else not process.info.labels
+        assert not process.info.labels
         digests = {record.digest for record in kernel.core.store.current(NameRecord, live=True) if record.labels & 0b011}
     report = (place / "desk/report.md").read_text()
-    sent = json.dumps([[each for each in request.messages if each["role"] != "assistant"] for request in model.requests])
+    sent = json.dumps([[each for each in request.messages if each["role"] != "assistant"] for request in talker.requests])
     left = sent + report + str(ended.value) + asked
-    assert (ended.state, ended.error, seen) == ("exited", None, [])
+    assert (ended.state, ended.error) == ("exited", None)
     assert report
     assert HUSH not in left
     assert not any(digest in left for digest in digests)
@@ -225,3 +236,48 @@ async def answered(kernel: Kernel, process: Any) -> tuple[agentos.Exit, str]:
         ended = await process.wait(10)
         tasks.cancel_scope.cancel()
     return ended, "".join(asked)
+
+
+@pytest.mark.parametrize("digest", [GUESS, "0" * 64])
+@pytest.mark.parametrize("path", ["/vault/key.txt", "/desk/link", "/mnt/again/key.txt"])
+async def test_whether_a_guess_of_what_a_file_holds_is_right_is_not_told(digest: str, path: str, place: Path) -> None:
+    (place / "desk/link").symlink_to("../vault/key.txt")
+    talker = model(
+        [("fs.write", {"path": path, "text": "x", "if_digest": digest})],
+        [("fs.delete", {"path": path, "if_digest": digest})],
+        "done",
+    )
+    async with opened(workspace=place, mounts={"again": place / "vault"}, models={"default": talker}, policy=POLICY) as kernel:
+        assert (await (await kernel.spawn(image("fs.*"), goal="guess")).wait(5)).value == "done"
+    codes = [json.loads(told(request)[0])["error"]["code"] for request in talker.requests[1:]]
+    assert codes[0] == "denied.label"
+    assert codes[1] == "denied.label" or path == "/desk/link"  # what is deleted is the link itself
+    assert (place / "vault/key.txt").read_text() == HUSH
+
+
+# --- conversations ------------------------------------------------------------------------------------------------------------
+
+
+async def test_messages_of_others_give_no_turns_and_take_no_answer_of_the_user(tmp_path: Path) -> None:
+    """A process that writes to itself does not go on for ever, and its user is answered under the number of the user's message."""
+    talker = answering(lambda request: "answered" if request.turn % 5 == 0 else [("msg.send", {"to": 1, "value": "go on"})])
+    async with opened(workspace=tmp_path, models={"default": talker}) as kernel:
+        process = await kernel.spawn(image("msg.send *", program={"kind": "react", "turns": 10}))
+        for _ in range(3):
+            message = await process.send("go")
+            await settled(kernel)
+            tells = [agentos.abi.codec.decode(row.args) for row in rows(kernel, process.pid) if row.op == "human.tell"]
+            assert message in [each["reply_to"] for each in tells]
+        assert len(talker.requests) <= 30
+        assert process.info.state == "waiting"
+
+
+async def test_who_started_a_process_is_its_user(tmp_path: Path) -> None:
+    async with opened(workspace=tmp_path, models={"default": model("one", "two", "three")}) as kernel:
+        parent = await host(kernel, "msg.send *", "proc.spawn *")
+        await kernel.register(image(name="clerk", program={"kind": "react", "turns": 1}))
+        pid = await parent.call("proc.spawn", image="clerk:1")
+        for _ in range(3):
+            await parent.call("msg.send", to=pid, value="next")
+            await settled(kernel)
+        assert [row.outcome for row in rows(kernel, pid) if row.op == "human.tell"] == ["done"] * 3

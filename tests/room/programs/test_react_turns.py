@@ -98,6 +98,14 @@ async def test_calls_without_ids_or_with_the_same_get_names_of_their_own(place: 
     assert asked == [message["tool_call_id"] for message in messages if message["role"] == "tool"]
 
 
+async def test_a_name_that_is_none_is_shown_again_as_one_that_every_server_takes(place: Path) -> None:
+    wanted = [(str(at), name, {}) for at, name in enumerate(("fs.read", "no such tool", "", "x" * 90))]
+    talker = model(calls(*wanted), "done")
+    await run(place, talker)
+    shown = [call["function"]["name"] for message in talker.requests[1].messages for call in message.get("tool_calls", ())]
+    assert shown == ["fs__read", "no_such_tool", "unnamed", "x" * 64]
+
+
 @pytest.mark.parametrize("raw", ["null", "[]", '""', '{"path": ', "yes"])
 async def test_arguments_that_are_no_json_object_are_refused_with_a_row(place: Path, raw: str) -> None:
     talker = model(calls(("x", "fs__read", raw)), "done")
