@@ -48,6 +48,8 @@ class AgentOSError(Exception):
         self.hint = hint
         self.seq = seq
         self.fields = fields
+        if hint:
+            self.add_note(f"hint: {hint}")  # a traceback shows it
 
     def __getattr__(self, name: str) -> Any:
         """Look a structured field up as an attribute; the usual ones are None where this error does not carry them."""

@@ -310,7 +310,7 @@ class OpTable:
         """
         op = self._ops.get(name)
         if op is None:
-            hint = closest(str(name), self._ops) or "see `agentos doctor` for the ops of this kernel"
+            hint = closest(str(name), self._ops) or "the op `tool.list` lists those that a process may call"
             raise Invalid("op", f"there is no op `{name}`", hint=hint, field=str(name))
         return op
 

@@ -71,6 +71,8 @@ def put_behind_handle(objects: ObjectTable, permit: Permit, value: Any, *, label
     if not why:
         handle["digest"] = ref.digest
     told = {_KEY: handle, "type": ref.type, "size_bytes": ref.size_bytes, "summary": _summary(value)}
+    if permit.op == "msg.recv":
+        told |= {"id": value["id"], "sender": value["sender"]}  # the kernel's own words: who answers has to know whom
     return {**told, "why": why} if why else told
 
 

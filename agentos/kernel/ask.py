@@ -373,7 +373,8 @@ def refusal(record: AskRecord) -> Denied:
     if record.state == "decided":
         answer = verdict_of(record)
         text = f"{answer.by} said no" + (f": {answer.reason}" if answer.reason else "")
-        return Denied("human", text, hint="rejected by a person, not a failure; do not retry", ask=record.ask, rule=record.rule)
+        hint = "rejected by a person, not a failure; do not retry"
+        return Denied("human", text, hint=hint, ask=record.ask, rule=record.rule, by=answer.by)
     return Denied(
         "human", "nobody answered in time", hint="this was a decision, not a failure", ask=record.ask, rule=record.rule
     )

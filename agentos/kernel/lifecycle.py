@@ -265,7 +265,9 @@ def signal(core: Core, process: AgentProcess, what: str, changes: list[Change], 
         changes.append(Change(record, replaced))
     elif what == "resume" and record.state == "paused":
         replaced = record.seq
-        record.state = process.state = "ready"
+        record.state = "ready"
+        is_active = process.running and process.waiting < process.branches
+        process.state = "waiting" if process.open_calls and not is_active else "ready"
         retried(core, process)
         changes.append(Change(record, replaced))
         core.waits.wake(("resume", process.pid))

@@ -52,7 +52,8 @@ class MailTable:
                 "argument", f"channel has {len(channel)} characters", hint=f"give 1 to {IDENTIFIER_CHARS_MAX}", field="channel"
             )
         encode(channel)  # text that cannot be stored is refused before there is a message
-        if self._counts.get(to, 0) >= MAILBOX_MESSAGES_MAX:
+        kept_free = MAILBOX_MESSAGES_MAX // 10 if sender else 0  # for the host: no process can keep its user from being heard
+        if self._counts.get(to, 0) >= MAILBOX_MESSAGES_MAX - kept_free:
             raise Unavailable("overloaded", f"the mailbox of process {to} is full", hint="it has to receive first", pid=to)
         record = MessageRecord(
             message=self._next, pid=to, sender=sender, channel=channel, value=encode(value), labels=labels,

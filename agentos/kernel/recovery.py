@@ -211,8 +211,10 @@ def _has_to_run(core: Core, process: AgentProcess) -> bool:
     """Say whether a program runs again now; one that has nothing to do is entered under the waits it left."""
     record = process.record
     if not core.runner.can_run(process):
-        log.warning("program_missing pid=%d image=%s", process.pid, record.image)
-        if core.runner.has_program(process.image):
+        if not core.runner.has_program(process.image):
+            log.warning("program_missing pid=%d image=%s", process.pid, record.image)
+        else:
+            log.warning("model_missing pid=%d image=%s profile=%s", process.pid, record.image, process.image.profile)
             missing = f"model {process.image.profile}"
             core.waits.enter(OpenCall(process, "", [("model", process.image.profile)], None, missing))
         return False  # it stays as it is, for a kernel that has its program, and the model that drives it

@@ -89,7 +89,7 @@ def _deadline_error(process: AgentProcess) -> ErrorData:
     limit = "wall_s" if "wall_s" in process.account.limits else "deadline_s"
     return ErrorData(
         code="unavailable.timeout",
-        message=f"process {process.pid} ran past its {limit}",
+        message=f"process {process.pid} ran past its {'wall time' if limit == 'wall_s' else 'deadline'}",
         hint="give it more time",
         fields={"limit": limit},
     )

@@ -100,7 +100,7 @@ class Replay:
                 return self._report(life.divergence, None)
         if self.upto is not None or life is None or not process.exit:
             return self._report(None, None)
-        return self._compared(life, process.exit)
+        return self._compared(life, process)
 
     def _lives(self) -> Iterator[_Life]:
         """Yield the lives in which the program did something, and the first in any case."""
@@ -140,15 +140,15 @@ class Replay:
             return None
         return next((row.seq for row in self.rows(after, pid=0) if row.op == "note.boot"), None)
 
-    def _compared(self, life: _Life, recorded: bytes) -> ReplayReport:
+    def _compared(self, life: _Life, process: ProcessRecord) -> ReplayReport:
         """Compare how the last life ended with how the process did."""
-        was, now = decode(recorded), life.ending
-        if was.get("erased"):
+        was, now = decode(process.exit), life.ending
+        if _is_erased(process):
             said = f"how process {self.pid} ended was erased"
             raise Invalid("state", said, hint="what is erased cannot be compared", pid=self.pid)
         if was["state"] == "killed" or (now is None and _is_from_outside(was)):
             return self._report(None, None)
-        if now is not None and encode(now) == recorded:
+        if now is not None and encode(now) == process.exit:
             return self._report(None, True)
         shown = "it waits" if now is None else _told(plain(now))
         text = f"the process ended otherwise\n  recorded: {_told(was)}\n  now:      {shown}"
@@ -172,7 +172,7 @@ class _Life:
         self._replay = replay
         self.identity = replay.source.identity
         record = replay.source.get(ProcessRecord, replay.pid, at=at)
-        if record is None:
+        if record is None or _is_erased(record):
             raise self._not_there(at)
         if record.program == "host":
             raise Invalid(
@@ -201,7 +201,8 @@ class _Life:
         if at is not None and at == replay.upto and first is not None and at < first.seq:
             said = f"process {replay.pid} did not exist yet at journal row {at}"
             return Invalid("state", said, hint="choose a row of its life: `agentos log` numbers them", pid=replay.pid)
-        said = f"what process {replay.pid} was before journal {(at or 0) + 1} is not kept any more: it was erased"
+        when = f" before journal {at + 1}" if at is not None else ""
+        said = f"what process {replay.pid} was{when} is not kept any more: it was erased"
         return Invalid("state", said, hint="what is erased cannot be compared", pid=replay.pid)
 
     def _image(self, record: ProcessRecord) -> AgentImage:
@@ -437,6 +438,10 @@ def _no_handler(*_: Any) -> Any:
 def _was_made(recorded: Recorded | None, op: str) -> bool:
     """Say whether a call was recorded as one of `op` that its kernel knew."""
     return recorded is not None and recorded.head.op == op and bool(recorded.head.digest)
+
+
+def _is_erased(record: ProcessRecord) -> bool:
+    return bool(record.exit) and bool(decode(record.exit).get("erased"))
 
 
 def _is_from_outside(was: dict[str, Any]) -> bool:

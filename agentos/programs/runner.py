@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from agentos.abi.codec import decode, plain
+from agentos.abi.codec import decode
 from agentos.abi.records import ProcessRecord, Row, StateRecord
-from agentos.abi.resultschema import check_result
 from agentos.errors import Invalid
 from agentos.kernel.difference import CODE_CHANGED, DIVERGED
+from agentos.kernel.lifecycle import check_exit
 from agentos.kernel.process import AgentProcess
 from agentos.kernel.tape import Tape
 from agentos.programs.options import BrokerSide
@@ -87,8 +87,7 @@ class ProgramRunner:
         """Run a program to its end and look whether it did all that it has to."""
         value = await body(self.programs, sys, process)
         sys.finish()
-        if process.image.result_schema is not None:
-            check_result(plain(value), process.image.result_schema)
+        check_exit(process, value)
         unmade = process.tape.unmade() if process.tape is not None else ""
         if unmade:
             changed = process.tape is not None and process.tape.code_changed

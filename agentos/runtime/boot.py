@@ -79,7 +79,7 @@ class Open:
         resume: False leaves unfinished programs where they are until they get the signal `resume`.
         mode: ``ask``, ``plan`` (effects outside are denied), ``noninteractive`` (what would ask is denied).
         clock: Injected time.
-        seed: Kept for randomness that the kernel hands out; this version hands none out, ids are counted.
+        seed: Kept for randomness of the kernel's own. It has none: ids are counted, and what programs draw depends on their store.
         grace_s: Seconds that running effects get when the block is left.
         control: Whether other programs of the user can reach this kernel through its control socket.
         standby: While another kernel has the store, wait until it is gone, instead of raising `invalid.store` (held).
@@ -265,7 +265,7 @@ class Open:
                 await self._end_tasks()  # noqa: ASYNC102 - every task was just cancelled; this waits for no more than their ends
         finally:
             core.events.close()
-            await self._hang_up()
+            await self._hang_up()  # noqa: ASYNC102 - shielded inside, with a deadline
             self._close()
         return None
 
@@ -291,7 +291,7 @@ class Open:
         self._closers.clear()
 
 
-async def _tasks(*, task_status: TaskStatus[TaskGroup]) -> None:
+async def _tasks(*, task_status: TaskStatus[TaskGroup]) -> None:  # noqa: ASYNC114 - started once, above
     """Hold the tasks of a kernel. Whoever cancels the host's block cancels none of them: they end when the block has been left properly."""
     with anyio.CancelScope(shield=True):
         async with anyio.create_task_group() as tasks:

@@ -113,7 +113,9 @@ async def _read(core: Core, broker: Broker, process: AgentProcess, permit: Permi
         process.host_calls -= 1
     if is_handle(data):
         why = data.get("why") or "its content is kept behind a handle"
-        raise Denied("label", f"`{path}` makes no image of this process: {why}", hint="let the host register it", op="image.register")
+        raise Denied(
+            "label", f"`{path}` makes no image of this process: {why}", hint="let the host register it", op="image.register"
+        )
     return bytes(data)
 
 

@@ -105,11 +105,11 @@ def refuse_inside(store: Place, mounts: Mapping[str, tuple[Path, bool]]) -> None
     """
     real = beside(store)
     for prefix, (folder, _) in mounts.items():
-        if real.is_relative_to(folder):
+        if _leads_into(real if isinstance(store, Dsn) else store, folder):
             raise Invalid(
                 "store",
                 f"store `{real if isinstance(store, Dsn) else store}` lies inside the mount `{prefix}` ({folder})",
-                hint="keep the store outside every mount: agents could read and change it there",
+                hint="keep the store outside every mount: agents could change it there; with --workspace another folder is mounted",
                 reason="in_mount",
             )
 
@@ -120,12 +120,18 @@ def refuse_config(path: Path, mounts: Mapping[str, tuple[Path, bool]]) -> None:
     Raises:
         Invalid: `invalid.store`, reason in_mount.
     """
-    real = path.expanduser().resolve()
     for prefix, (folder, _) in mounts.items():
-        if real.is_relative_to(folder):
+        if _leads_into(path, folder):
             said = f"the configuration file `{path}` lies inside the mount `{prefix}` ({folder})"
             hint = "agents could write it there: set AGENTOS_CONFIG to a place outside of every mount"
             raise Invalid("store", said, hint=hint, reason="in_mount")
+
+
+def _leads_into(path: Path, folder: Path) -> bool:
+    """Say whether a file, or a link on the way to it, lies inside a folder: who can write there can put another in its place."""
+    whole = path.absolute()
+    steps = (step.parent.resolve() / step.name for step in (whole, *whole.parents[:-1]) if step.name != "..")
+    return path.resolve().is_relative_to(folder) or any(folder in step.parents for step in steps)
 
 
 def refuse_copy(path: Path, store: Place | None, mounts: Mapping[str, tuple[Path, bool]]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
-from contextlib import closing
 from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -300,7 +299,8 @@ class Process:
 
         Cancellation: safe at any event; nothing of the process is touched.
         """
-        with closing(Follower(self._core, self.pid, since)) as follower:  # follows before anything is sent
+        follower = Follower(self._core, self.pid, since)  # follows before anything is sent
+        try:
             process = self._live() if text is not None else self._core.processes.get(self.pid)
             takes_later = process is not None and process.record.program == "react"
             self._record()
@@ -310,6 +310,8 @@ class Process:
                 yield shown
                 if is_end(event) or (message is not None and _answers(shown, message, takes_later)):
                     return
+        finally:
+            follower.close()
 
     async def caps(self) -> list[CapInfo]:
         """Return its live capabilities."""

@@ -70,7 +70,8 @@ def framed(ask: Ask, *, lines_max: int = LINES_MAX, columns: int = _CHARS_MAX) -
     ]
     if ask.rule:
         named = f"{ask.rule} ({ask.rule_name})" if ask.rule_name else ask.rule
-        lines.append(line(f"  rule     {named}" + (f"  because {ask.because}" if ask.because else "")))
+        said = line(f"rule     {named}" + (f"  because {ask.because}" if ask.because else ""))
+        lines += [f"  {part}" for part in wrapped(said, max(columns - 2, 20), at_spaces=True)]
     if len(ask.lineage) > 1:
         lines.append(line(f"  lineage  {' < '.join(ask.lineage)}"))
     if ask.labels:

@@ -20,7 +20,7 @@ from agentos.shell.groups import leaves
 from agentos.shell.interrupts import Interrupts
 from agentos.shell.output import Format, Page
 from agentos.shell.people import People
-from agentos.shell.talk import Talk
+from agentos.shell.talk import WAITS_FOR_MESSAGE, Talk
 from agentos.shell.trees import drawn
 from agentos.shell.views import Lines, Live, View
 from agentos.shell.watch import Watch
@@ -78,6 +78,7 @@ async def conduct(shell: Shell, kernel: Kernel, pid: int, order: Order, *, since
         KernelLost: the kernel was another process's, and that has ended.
     """
     shell.parting = _parting(shell, kernel, pid)
+    await _tell_others(shell, kernel, pid)
     watch = Watch(every_call=order.verbose)
     view: View = Live() if sys.stderr.isatty() and os.environ.get("TERM", "") not in ("", "dumb") else Lines()
     interrupts = Interrupts(shell, kernel, pid) if shell.has_person else None
@@ -102,6 +103,23 @@ async def conduct(shell: Shell, kernel: Kernel, pid: int, order: Order, *, since
     if followed.exit is None:
         return _report_pending(shell, followed, infos)
     return _report(shell, pid, followed.exit, infos, watch)
+
+
+async def _tell_others(shell: Shell, kernel: Kernel, pid: int) -> None:
+    """Say that a kernel of our own runs what else is unfinished in its store: that may cost something too."""
+    if is_remote(kernel):
+        return
+    others = [info.pid for info in await kernel.ps() if info.tree != pid and not info.ppid and _goes_on(kernel, info)]
+    if others:
+        named = ", ".join(map(str, others[:5])) + (", ..." if len(others) > 5 else "")
+        shell.output.note(f"unfinished processes of this store go on as well: {named}; see `{shell.hint('ps')}`")
+
+
+def _goes_on(kernel: Kernel, info: ProcessInfo) -> bool:
+    process = kernel.core.processes.get(info.pid)
+    if process is None or process.hosted or info.state == "paused" or not kernel.core.runner.can_run(process):
+        return False
+    return not any(each.startswith(("ask ", WAITS_FOR_MESSAGE)) for each in info.waiting_on)
 
 
 def _is_loss(error: BaseException) -> bool:

@@ -141,6 +141,7 @@ class Shell:
                 the store, or it holds processes of an application, which would go on without its policy.
         """
         if self.has_store:
+            self._bring_up()
             async with self.looking() as kernel:
                 if is_remote(kernel):
                     expect_as_it_is(mount=mounts, mode=mode, model=models)
@@ -159,6 +160,25 @@ class Shell:
         async with opening as kernel:
             kernel.core.scheduler.admitting = resume
             yield kernel
+
+    def _bring_up(self) -> None:
+        """Bring the file of an older agentos to today's schema, for good; nothing in it is lost.
+
+        Raises:
+            Invalid: `invalid.store`, it is of a newer agentos, or another kernel has it.
+        """
+        from agentos.runtime.clock import SystemClock  # noqa: PLC0415 - only verbs that need a kernel pay for it
+        from agentos.store import open_store  # noqa: PLC0415
+
+        if not isinstance(self.store, Path):
+            return  # a database server had no older one
+        try:
+            open_store(self.store, clock=SystemClock(), writer=False).close()
+        except Invalid as error:
+            if error.fields.get("reason") != "schema":
+                raise
+            open_store(self.store, clock=SystemClock()).close()
+            self.output.note(f"the store `{self.store}` was brought to the schema of this agentos")
 
     def _is_ours(self, schedule: int) -> bool:
         """Say whether a command made a schedule: an application's waits for the application, whose policy is not known here."""

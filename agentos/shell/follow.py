@@ -194,14 +194,15 @@ class Follower:
             self._interrupts.pending = False
             tasks.start_soon(self._aside, self._interrupts.decide)
         if self._talk is not None:
-            if self._talk.take_turn(root, self.watch.last_seq):
-                tasks.start_soon(self._aside, self._talk.speak)
             if self._talk.is_over:
                 self._stop.set()
+            elif self._talk.take_turn(root, self.watch.last_seq):
+                tasks.start_soon(self._aside, self._talk.speak)
         elif root is not None and WAITS_FOR_MESSAGE in root.waiting_on:
             self._waited += 1
             if self._waited == _IDLE_LOOKS:
-                self._view.say(f"waits     pid {root.pid} for a message; see `agentos send`, `agentos attach`")
+                ways = f"`agentos send {root.pid} TEXT`, or `agentos attach {root.pid} -i`"
+                self._view.say(f"waits     pid {root.pid} for a message: {ways}")
         else:
             self._waited = 0
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from agentos.abi.codec import decode
 from agentos.abi.image import AgentImage
-from agentos.errors import Invalid
+from agentos.abi.records import ImageRecord
 from agentos.kernel.event import event_of
 from agentos.runtime.clock import SystemClock
 from agentos.shell import words
 from agentos.shell.context import Shell
 from agentos.shell.turns import Turns
-from agentos.shell.verbs.images import load
 
 __all__ = ["Lately", "lately"]
 
@@ -37,6 +37,7 @@ def lately(shell: Shell, pid: int, digest: str) -> Lately:
 
     with open_store(shell.store, clock=SystemClock(), writer=False) as store:
         events = [event_of(row) for row in store.newest(pid, _ROWS_MAX)]
+        image = store.get(ImageRecord, digest)
     turns, said = Turns(), ""
     calls: dict[int, str] = {}
     for event in events:
@@ -45,17 +46,14 @@ def lately(shell: Shell, pid: int, digest: str) -> Lately:
         if data.get("op") in ("human.tell", "llm.complete") and data.get("text"):
             said = str(data["text"])
         if event.kind in ("started", "call", "denied") and data.get("op") not in _SKIPPED:
-            before = calls.pop(data.get("parent") or 0, "")
-            shown = before or f"{data.get('op', '')} {words.quoted(data.get('resource', ''), 80)}".rstrip()
-            calls[event.seq] = shown if event.kind == "started" else f"{shown}  {data.get('code') or data.get('outcome', '')}"
+            number = data.get("parent") or event.seq  # `log` and `audit` number a call by its intent
+            shown = calls.pop(number, "") or f"{data.get('op', '')} {words.quoted(data.get('resource', ''), 80)}".rstrip()
+            calls[number] = shown if event.kind == "started" else f"{shown}  {data.get('code') or data.get('outcome', '')}"
     newest = [f"{text}  journal {seq}" for seq, text in list(calls.items())[-_CALLS_MAX:]]
-    return Lately(turns.newest.get(pid, 0), _model(shell, digest), tuple(newest), said)
+    return Lately(turns.newest.get(pid, 0), _model(image), tuple(newest), said)
 
 
-def _model(shell: Shell, digest: str) -> str:
-    """Return the profile of an image, "" where no model drives it."""
-    try:
-        image: AgentImage = load(shell, digest)
-    except Invalid:  # a process of the host has an image that is in no manifest
-        return ""
-    return image.profile if image.body.kind == "react" else ""
+def _model(record: ImageRecord | None) -> str:
+    """Return the profile of an image, "" where no model drives it or, as for a process of the host, there is no image."""
+    image = AgentImage.from_data(decode(record.manifest)) if record is not None else None
+    return image.profile if image is not None and image.body.kind == "react" else ""

@@ -45,23 +45,23 @@ def confirm(digest: str, name: str) -> None:
 
 def remember_run(store: Place, pid: int, workspace: Path) -> None:
     """Remember which workspace a run was started for."""
-    _add("runs.json", f"{store}#{pid}", str(workspace.resolve()))
+    _add("runs.json", _key(store, pid), str(workspace.resolve()))
     _add("last.json", "workspace", str(workspace.resolve()))
 
 
 def remember_schedule(store: Place, schedule: int, workspace: Path) -> None:
     """Remember which workspace a schedule was made for."""
-    _add("schedules.json", f"{store}#{schedule}", str(workspace.resolve()))
+    _add("schedules.json", _key(store, schedule), str(workspace.resolve()))
 
 
 def is_remembered_schedule(store: Place, schedule: int) -> bool:
     """Say whether the command line made a schedule."""
-    return f"{store}#{schedule}" in _read("schedules.json")
+    return _key(store, schedule) in _read("schedules.json")
 
 
 def workspace_of(store: Place, pid: int) -> Path | None:
     """Return the workspace that a run was started for; None when that is not known."""
-    found = _read("runs.json").get(f"{store}#{pid}")
+    found = _read("runs.json").get(_key(store, pid))
     return Path(found) if isinstance(found, str) else None
 
 
@@ -69,6 +69,11 @@ def last_workspace() -> str | None:
     """Return the workspace of the last run, or None."""
     found = _read("last.json").get("workspace")
     return found if isinstance(found, str) else None
+
+
+def _key(store: Place, number: int) -> str:
+    """Return what an entry about a store is kept under: the same by whatever path the store was named."""
+    return f"{store.resolve() if isinstance(store, Path) else store}#{number}"
 
 
 def _read(name: str) -> dict[str, Any]:

@@ -67,7 +67,8 @@ class Turn:
         """Return it as the follower prints it."""
         told = [str(call) for call in self.calls[:_CALLS_TOLD_MAX]]
         if len(self.calls) > _CALLS_TOLD_MAX:
-            told.append(f"{len(self.calls) - _CALLS_TOLD_MAX} more calls")
+            more = len(self.calls) - _CALLS_TOLD_MAX
+            told.append(f"{more} more call{'' if more == 1 else 's'}")
         said = "; ".join(told) or "answers"
         remark = f"  {words.quoted(' '.join(self.text.split()), 100)!r}" if self.calls and self.text.strip() else ""
         return f"{f'turn {self.turn}':<9} pid {self.pid}  {said}{remark}  {words.spent(self.tokens, self.usd)}"
@@ -75,20 +76,22 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Hitch:
-    """An attempt to reach the model that failed and is made once more, after `pause_s` seconds; None: at once."""
+    """An attempt to reach the model that failed and is made once more, after `pause_s` seconds; None: at once. `hint` is told once."""
 
     pid: int
     why: str
     message: str
     status: int | None
     pause_s: float | None
+    hint: str = ""
 
     def __str__(self) -> str:
         """Return it as the follower prints it."""
         said = _HITCHES.get(self.why) or words.quoted(self.message, 200)
         status = f" ({self.status})" if self.status else ""
         when = "now" if self.pause_s is None else f"in {words.span(self.pause_s)}"
-        return f"again     pid {self.pid}  {said}{status}, next attempt {when}"
+        hint = f"  ({words.quoted(self.hint, 200)})" if self.hint else ""
+        return f"again     pid {self.pid}  {said}{status}, next attempt {when}{hint}"
 
 
 class Turns:
@@ -108,6 +111,7 @@ class Turns:
         self._wanted: dict[int, Counter[str]] = {}
         self._made: dict[int, Made] = {}
         self._hitch: dict[int, Hitch] = {}
+        self._hinted: set[tuple[int, str]] = set()
 
     def hear(self, event: Event) -> list[Turn | Hitch]:
         """Take an event of the tree and return what it makes worth telling."""
@@ -163,7 +167,9 @@ class Turns:
         fields = error.get("fields") or {}
         if event.kind != "denied":
             why, message = str(error.get("why") or fields.get("why", "")), str(error.get("message", ""))
-            self._hitch[event.pid] = Hitch(event.pid, why, message, fields.get("status"), None)
+            hint = "" if (event.pid, why) in self._hinted else str(error.get("hint") or "")
+            self._hinted.add((event.pid, why))
+            self._hitch[event.pid] = Hitch(event.pid, why, message, fields.get("status"), None, hint)
 
     # --- its calls ----------------------------------------------------------------------------------------------------------
 

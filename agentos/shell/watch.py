@@ -181,6 +181,10 @@ def _told_poisoned(event: Event) -> str:
     return f"set aside pid {event.pid}: it ended its kernel {event.data.get('resumes')} times; `agentos resume {event.pid}` tries again"
 
 
+def _told_before(event: Event) -> str:
+    return f"before    pid {event.pid} what is to be changed was kept for undoing it  journal {event.seq}"
+
+
 def _told_skipped(event: Event) -> str:
     return f"skipped   a run of schedule {event.data.get('schedule')}: pid {event.data.get('lives')} still lives"
 
@@ -191,5 +195,5 @@ def _told_failed_run(event: Event) -> str:
 
 _TOLD: Final = {
     "spawned": _told_spawned, "ask": _told_ask, "answered": _told_answered, "exited": _told_exited, "slow": _told_slow,
-    "poisoned": _told_poisoned, "skipped": _told_skipped, "schedule.failed": _told_failed_run,
+    "before": _told_before, "poisoned": _told_poisoned, "skipped": _told_skipped, "schedule.failed": _told_failed_run,
 }  # fmt: skip

@@ -55,7 +55,9 @@ def cost(usage: dict[str, float]) -> str:
 
 def money(usd: float) -> str:
     """Return US dollars, small amounts with as many digits as say something."""
-    return f"${usd:,.2f}" if usd >= 1 or not usd else f"${usd:.4f}" if usd >= 0.0001 else f"${usd:.2g}"
+    if usd >= 1 or not usd:
+        return f"${usd:,.2f}"
+    return f"${usd:.4f}" if usd >= 0.0001 else f"${float(f'{usd:.2g}'):.15f}".rstrip("0")
 
 
 def spent(tokens: float, usd: float) -> str:

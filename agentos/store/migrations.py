@@ -132,7 +132,7 @@ def check(connection: Database, newest: int = len(MIGRATIONS)) -> None:
     """
     version = version_of(connection)
     if version != newest:
-        older = "; opening it for writing brings it there" if version < newest else ""
+        older = "; opening it for writing brings it there, for good, as `agentos tidy` does" if version < newest else ""
         raise refusal("schema", connection.path, f"it has schema version {version}, this agentos knows version {newest}{older}")
     _expect_fingerprint(connection, tables.fingerprint())
 

@@ -134,7 +134,7 @@ class Command:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("OPENAI_", "AGENTOS_"))}
         state = workspace.parent / "state"
         state.mkdir(mode=0o700, exist_ok=True)
-        nowhere = str(workspace.parent / "config.toml")
+        nowhere = os.devnull
         self.environment = {**kept, "AGENTOS_STATE": str(state), "AGENTOS_CONFIG": nowhere, "PYTHONPATH": str(ROOT)}
         if server is not None:
             self.environment |= {"OPENAI_BASE_URL": server.url, "OPENAI_API_KEY": "test", "OPENAI_MODEL": "m"}

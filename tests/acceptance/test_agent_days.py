@@ -1,8 +1,8 @@
 """Two days of one agent, told once: a model drives a process through everything else that there is.
 
-A clerk reads letters, one of which gives orders that are not its user's; it has a child count words, sleeps a day, asks before it pays, writes
-a report and ends with a typed result. Its kernel crashes in the middle; afterwards it is replayed, taken back to a checkpoint as a new
-tree, in which a person says no, undone and erased.
+A clerk reads letters, one of which gives orders that are not its user's; it has a child count words, sleeps a day, asks before it
+pays, writes a report and ends with a typed result. Its kernel crashes in the middle; afterwards it is replayed, taken back to a
+checkpoint as a new tree, in which a person says no, undone and erased.
 """
 
 from __future__ import annotations

@@ -135,3 +135,12 @@ def test_a_mode_that_denies_more_does_not_reach_what_others_left_unfinished(tmp_
     assert place.data("asks")[0]["state"] == "pending"
     place.call("run", "job.yaml", "--yes", "--mode", "ask")
     assert place.data("wait", 1, "--mode", "noninteractive", status=4)["asks"][0]["id"] == 1
+
+
+def test_a_kernel_says_what_else_of_its_store_goes_on_in_it(tmp_path: Path) -> None:
+    place = a_place(tmp_path)
+    place.call("run", "careful.yaml", "--yes", status=4)  # waits for a person: costs nothing
+    assert "go on as well" not in place.call("run", "job.yaml", "--yes").stderr
+    (tmp_path / "nap.yaml").write_text((tmp_path / "late.yaml").read_text().partition("limits")[0])
+    place.call("run", "nap.yaml", "--yes", "--timeout", "50ms", status=124)
+    assert "of this store go on as well: 3; see" in place.call("run", "job.yaml", "--yes", "--new").stderr

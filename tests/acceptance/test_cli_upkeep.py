@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import sqlite3
 from contextlib import closing
@@ -122,3 +123,13 @@ def test_what_was_erased_is_neither_undone_nor_forked(tmp_path: Path) -> None:
     assert [each["op"] for each in place.data("undo", 1, "--yes")["not_covered"]] == ["fs.write"]
     assert "not covered  fs.write of what was erased" in place.call("undo", 1, "--dry-run").stdout
     assert place.data("fork", 1, status=1)["message"] == "what process 1 did was erased"
+
+
+def test_a_store_of_an_older_agentos_is_brought_forward_by_who_changes_it(tmp_path: Path) -> None:
+    place, store = a_place(tmp_path), tmp_path / "old.db"
+    store.write_bytes(gzip.decompress((Path(__file__).parents[1] / "fault" / "stores" / "v1.db.gz").read_bytes()))
+    refused = place.data("ps", "--store", store, status=1)
+    assert "as `agentos tidy` does" in refused["message"]
+    assert "was brought to the schema of this agentos" in place.call("tidy", "--store", store).stderr
+    assert place.data("ps", "--all", "--store", store)
+    assert "was brought" not in place.call("tidy", "--store", store).stderr

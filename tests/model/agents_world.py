@@ -49,6 +49,9 @@ def calls_of(word: str, fresh: Made, kin: list[int]) -> list[tuple[str, Any]]:
         "unknown": [("no.such tool", {}), ("fs.read", {"path": "/a.txt"}), ("", {}), ("x" * 90, {"a": 1})],
         "own flow": [("msg__recv", {}), ("proc__exit", {"value": 1}), ("proc__save", {"state": 1}), ("proc__status", {})],
         "fork": [("proc__fork", {}), ("ledger__keyed", {"value": fresh()})],
+        "narrow": [("policy__update", {"text": 'restrict "own" version 1\ndeny fs.write'})],
+        "widen": [("policy__update", {"text": 'restrict "own" version 1\ndeny fs.write when path == "/none"'})],
+        "embed": [("llm__embed", {"texts": [fresh()]})],
         "same": [("ledger__pure", {"value": "same"})],
         "wrong": [("fs__write", {"path": 7}), ("obj__put", {"value": 1, "nome": 2}), ("fs__read", {})],
     }
@@ -80,7 +83,7 @@ REPLIES = {
 }
 ACTS = [
     "note", "read", "write", "keyed", "once", "probeable", "gated", "denied", "failing", "big", "part", "ask", "nap", "child", "wait",
-    "post", "no json", "unknown", "own flow", "fork", "same", "wrong", "mix", "two waits",
+    "post", "no json", "unknown", "own flow", "fork", "narrow", "widen", "embed", "same", "wrong", "mix", "two waits",
 ]  # fmt: skip
 WORDS = [*ACTS, *REPLIES, *FAILURES, "bug"]
 
@@ -93,6 +96,7 @@ class Model:
         kin: Of each process, whom it may wait for or write to.
         asked: Every request, as (pid, turn).
         flaws: What was wrong with a request.
+        is_closing: Whoever has no words left answers, so that everybody comes to an end.
         journal: Set by the machine: the rows of one process, as the kernel that is open has them.
     """
 
@@ -101,6 +105,7 @@ class Model:
         self.kin: dict[int, list[int]] = {}
         self.asked: list[tuple[int, int]] = []
         self.flaws: list[str] = []
+        self.is_closing = False
         self.count = 0
         self.journal: Callable[[int], list[Row]] = lambda pid: []
 
@@ -113,7 +118,8 @@ class Model:
         self.asked.append((request.pid, request.turn))
         self._look(request)
         words = self.words.get(request.pid)
-        word = words.popleft() if words else "finish" if request.messages[0]["content"].startswith("You are a kid") else "ask"
+        is_kid = request.messages[0]["content"].startswith("You are a kid")
+        word = words.popleft() if words else "typed" if is_kid or self.is_closing else "ask"
         if word in FAILURES:
             raise model_failed(word, f"the server says {word}", **FAILURES[word])
         if word == "bug":
@@ -165,8 +171,8 @@ def conversation_flaw(messages: list[dict[str, Any]]) -> str:
             return f"message {at} comes before the calls {open_ids} were answered"
         if role == "assistant":
             calls = message.get("tool_calls", [])
-            if not calls and "tool_calls" in message:
-                return f"message {at} has an empty list of calls"
+            if not calls and ("tool_calls" in message or not message["content"].strip()):
+                return f"message {at} says nothing"
             open_ids = [call["id"] for call in calls]
             if len(set(open_ids)) != len(open_ids) or not all(0 < len(each) <= 40 for each in open_ids):
                 return f"message {at} has calls {open_ids}"

@@ -11,17 +11,14 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
-from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+from anyio.from_thread import start_blocking_portal
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 
 import agentos
 from agentos.abi.records import MessageRecord
@@ -29,6 +26,7 @@ from agentos.runtime.kernel import Kernel
 from agentos.testing import FakeClock, Ledger
 from tests.builders import advance, live, opened
 from tests.model.history_oracle import STEP_S, Keeper, Oracle, Point, Then
+from tests.model.lives import Lives
 
 PICK = st.integers(0, 10_000)
 PATHS = st.sampled_from(["/a", "/b", "/c"])
@@ -81,39 +79,25 @@ async def leaf(sys: Any, value: str = "run") -> Any:
     return value
 
 
-class HistoryMachine(RuleBasedStateMachine):
+class HistoryMachine(Lives):
     """Every rule acts on both, waits until the kernel is quiet, and compares."""
 
-    portal: BlockingPortal
+    kept = ("work",)
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = Path(tempfile.mkdtemp())
         self.work.mkdir()
         self.clock = FakeClock()
         self.oracle = Oracle()
         self.points: dict[str, Point] = {}
         self.actors: list[int] = []  # who may be undone
-        self.epoch = self.count = self.schedules = 0
+        self.count = self.schedules = 0
         self.kernel = self._open()
         self.eye = self.do(self.kernel.spawn, agentos.Image.host("eye"), grant=["obj.get **"]).pid
         self.do(self.kernel.register, agentos.Image.program("leaf"))
         self.spawn()
 
     # --- the kernel under test ------------------------------------------------------------------------------------------------
-
-    def do(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        async def run() -> Any:
-            return await function(*args, **options)
-
-        return self.portal.call(run)
-
-    @property
-    def work(self) -> Path:
-        return self.folder / "work"
-
-    def _store(self) -> Path:
-        return self.folder / f"{self.epoch}.db"
 
     def _open(self) -> Kernel:
         ledger = Ledger(self.folder / "ledger").device
@@ -125,31 +109,7 @@ class HistoryMachine(RuleBasedStateMachine):
             grace_s=0.5,
             clock=self.clock,
         )
-        self.context = self.portal.wrap_async_context_manager(context)
-        kernel = self.context.__enter__()
-        kernel.core.scheduler.resident_max = self.epoch % 2  # every other kernel unwinds whatever waits
-        return kernel
-
-    def _close(self) -> None:
-        self.context.__exit__(None, None, None)
-
-    def _crash(self) -> None:
-        async def copy() -> None:
-            with self.kernel.core.journal._lock:  # nothing outside begins without a row
-                for file in self.folder.glob(f"{self.epoch}.db*"):
-                    if not file.name.endswith(("-shm", "-lease")):
-                        shutil.copy(file, file.with_name(file.name.replace(f"{self.epoch}.", f"{self.epoch + 1}.", 1)))
-                (self.folder / "copy").mkdir()
-                for file in list(self.work.iterdir()):
-                    with suppress(FileNotFoundError):  # a write that is under way in a thread renames its own
-                        shutil.copy(file, self.folder / "copy")
-
-        self.portal.call(copy)
-        self._close()
-        shutil.rmtree(self.work)
-        (self.folder / "copy").rename(self.work)
-        self.epoch += 1
-        self.kernel = self._open()
+        return self._enter(context)
 
     def settle(self, crash_at_once: bool = False) -> None:
         """Crash perhaps; wait until the kernel is quiet, let the oracle catch up, and compare."""

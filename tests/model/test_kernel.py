@@ -6,22 +6,20 @@ A crash copies the store's files as they are and opens a new kernel on the copy;
 from __future__ import annotations
 
 import shutil
-import tempfile
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+from anyio.from_thread import start_blocking_portal
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 
 import agentos
 from agentos.abi.records import MessageRecord
 from agentos.runtime.kernel import Kernel
 from agentos.testing import Ledger
-from tests.builders import crash, live, opened, refused
+from tests.builders import live, opened, refused
+from tests.model.lives import Lives
 from tests.model.oracle import Oracle, Point, Right
 
 SPACES = st.sampled_from(["a", "b"])
@@ -62,16 +60,12 @@ async def obey(sys: Any, what: str, *args: Any) -> None:
         await sys.save()
 
 
-class KernelMachine(RuleBasedStateMachine):
+class KernelMachine(Lives):
     """Every rule acts on both, waits until the kernel is quiet, and compares."""
-
-    portal: BlockingPortal
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = Path(tempfile.mkdtemp())
         self.oracle = Oracle()
-        self.epoch = 0
         self.kernel = self._open()
         self.eye = self.do(self.kernel.spawn, agentos.Image.host("eye"), grant=["obj.get, obj.list"])
         self.count = 0
@@ -84,34 +78,13 @@ class KernelMachine(RuleBasedStateMachine):
 
     # --- the kernel under test ----------------------------------------------------------------------------------------------
 
-    def do(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        async def run() -> Any:
-            return await function(*args, **options)
-
-        return self.portal.call(run)
-
-    def _store(self) -> Path:
-        return self.folder / f"{self.epoch}.db"
-
     def _open(self) -> Kernel:
         ledger = Ledger(self.folder / "ledger")
         context = opened(self._store(), devices={"ledger": ledger.device}, programs=[worker], grace_s=0.5)
-        self.context = self.portal.wrap_async_context_manager(context)
-        kernel = self.context.__enter__()
-        kernel.core.scheduler.resident_max = self.epoch % 2  # every other kernel unwinds whatever waits
-        return kernel
-
-    def _close(self) -> None:
-        self.context.__exit__(None, None, None)
+        return self._enter(context)
 
     def _crash(self) -> None:
-        async def copy() -> None:
-            crash(self.kernel, self._store(), self.folder / f"{self.epoch + 1}.db")
-
-        self.portal.call(copy)
-        self._close()
-        self.epoch += 1
-        self.kernel = self._open()
+        super()._crash()
         self.eye = self.kernel.process(self.eye.pid)
 
     def settle(self) -> None:

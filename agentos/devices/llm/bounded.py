@@ -28,7 +28,7 @@ def bounded_client() -> AsyncClient:
     return DefaultAsyncHttpxClient(event_hooks=hooks, headers=headers, follow_redirects=False)
 
 
-async def _bound(response: Response) -> None:
+async def _bound(response: Response) -> None:  # noqa: ASYNC124 - the client awaits its hooks
     encoding = response.headers.get("content-encoding", "identity")
     if encoding != "identity":
         raise model_failed("reply", f"the server sent its answer as `{encoding[:40]}`", hint="it was asked for plain bytes")

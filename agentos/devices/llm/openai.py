@@ -174,6 +174,9 @@ def _whole(answer: ChatCompletion) -> ModelReply:
 
 
 _WRONG_PLACE: Final = "check the base URL: it usually ends in /v1"
+_WRONG_MODEL: Final = "check the model's name: OPENAI_MODEL, or `model` of the profile"
+_NOT_THERE: Final = "is the server running, and is that its base URL? It usually ends in /v1"
+_NO_URL: Final = "a base URL starts with http:// or https://, and usually ends in /v1"
 
 
 @dataclass(slots=True)
@@ -187,6 +190,7 @@ class _Pieces:
     finish: Any = None
     usage: Usage | None = None
     model: Any = None
+    has_begun: bool = False
 
     def add(self, chunk: ChatCompletionChunk) -> str:
         """Take one chunk and return the text that it adds."""
@@ -195,6 +199,7 @@ class _Pieces:
             self.usage = usage_of(chunk.usage)
         if not getattr(chunk, "choices", None):
             return ""
+        self.has_begun = True
         return self.take(chunk.choices[0].delta, chunk.choices[0].finish_reason)
 
     def take(self, said: Any, finish: Any) -> str:
@@ -221,7 +226,9 @@ class _Pieces:
         return text
 
     def reply(self) -> ModelReply:
-        """Return the reply; a stream that ended without saying why was cut off."""
+        """Return the reply; a stream that ended without saying why was cut off, one without any part of an answer is none."""
+        if self.finish is None and not self.has_begun:
+            raise model_failed("reply", "the server sent something that is no streamed answer", retry=True, hint=_WRONG_PLACE)
         if self.finish is None:
             raise model_failed("connection", "the server ended its answer in the middle", retry=True)
         calls = [tool_call(*("".join(pieces) for pieces in self.calls[at])) for at in sorted(self.calls)]
@@ -240,9 +247,9 @@ def _translated(error: Exception, timeout_s: float | None) -> Unavailable:
         cause = error.__cause__
         if isinstance(cause, Unavailable):  # ours: the answer is too large
             return cause
-        return model_failed(
-            "connection", f"the server cannot be reached: {cause or error}"[:300], retry=True, hint=_WRONG_PLACE
-        )
+        if type(cause).__name__ in ("UnsupportedProtocol", "InvalidURL"):
+            return model_failed("request", f"the base URL is none: {cause}"[:300], hint=_NO_URL)
+        return model_failed("connection", f"the server cannot be reached: {cause or error}"[:300], retry=True, hint=_NOT_THERE)
     if isinstance(error, openai.APIError):
         return model_failed("server", f"the server reported: {error.message}"[:500], retry=True)
     return model_failed("request", f"the client refused the request: {type(error).__name__}: {error}"[:500])
@@ -255,6 +262,8 @@ def _too_slow(timeout_s: float | None) -> Unavailable:
 def _by_status(error: Any) -> Unavailable:
     status, said = error.status_code, _said(error)
     words = f"the server answered {status}{f': {said}' if said else ''}"
+    if error.code == "insufficient_quota":  # comes as 429 too, but no pause helps
+        return model_failed("rate", words, hint="the account has nothing left: see its plan and billing", status=status)
     if status == 429 or (status == 503 and "retry-after" in error.response.headers):
         return model_failed("rate", words, retry=True, retry_after_s=_retry_after(error.response.headers), status=status)
     if status in (408, 409) or status >= 500:
@@ -268,7 +277,7 @@ def _by_status(error: Any) -> Unavailable:
         return model_failed(
             "request", words, hint="it refers to another place: if you trust that, make it the base URL", status=status
         )
-    hint = _WRONG_PLACE if status == 404 else ""
+    hint = "" if status != 404 else _WRONG_MODEL if "model" in code else _WRONG_PLACE
     return model_failed("request", words, hint=hint, status=status)
 
 

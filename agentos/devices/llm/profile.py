@@ -34,6 +34,9 @@ _MODEL_DEFAULT: Final = "gpt-5-mini"
 _THREE_WAYS: Final = (
     "set OPENAI_API_KEY, or OPENAI_BASE_URL for a compatible server, or give a model: open(models=...), `--model scripted:FILE`"
 )
+_ONE_MORE: Final = (
+    "another model is OPENAI_MODEL, a table [models.NAME] of the configuration file, or agentos.models.openai(MODEL)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,15 +179,17 @@ def config_path(environ: Mapping[str, str]) -> Path:
 
 
 def read_config(path: Path, environ: Mapping[str, str]) -> dict[str, Profile]:
-    """Return the profiles of a configuration file; a missing file has none.
+    """Return the profiles of a configuration file; a missing file has none, unless AGENTOS_CONFIG names it.
 
     Raises:
         Invalid: `invalid.argument` that says where the file is wrong.
     """
     try:
         data = tomllib.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        return {}
+    except FileNotFoundError as error:
+        if not environ.get("AGENTOS_CONFIG"):
+            return {}
+        raise Invalid("argument", f"`{path}` is not there", hint="AGENTOS_CONFIG names it", field="config") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise Invalid(
             "argument", f"`{path}`: {error}", hint="it is a TOML file with tables [models.NAME]", field="config"
@@ -192,10 +197,18 @@ def read_config(path: Path, environ: Mapping[str, str]) -> dict[str, Profile]:
     tables = data.get("models", {})
     for key in data.keys() - {"models"}:
         raise Invalid("argument", f"`{path}` has no `{key}`", hint=closest(key, ["models"]) or "use [models.NAME]", field=key)
+    if not isinstance(tables, dict):
+        raise Invalid("argument", f"`{path}`: `models` is no table", hint="use [models.NAME]", field="models")
+    return {name: _profile_of(path, name, table, environ) for name, table in tables.items()}
+
+
+def _profile_of(path: Path, name: str, table: Any, environ: Mapping[str, str]) -> Profile:
     try:
-        return {name: msgspec.convert(table, _Table).profile(environ) for name, table in tables.items()}
-    except (msgspec.ValidationError, AttributeError) as error:
-        raise Invalid("argument", f"`{path}`: {error}", hint="see the page about models", field="models") from error
+        return msgspec.convert(table, _Table).profile(environ)
+    except (msgspec.ValidationError, Invalid) as error:
+        said = error.message if isinstance(error, Invalid) else str(error)
+        hint = f"a profile has {', '.join(_Table.__struct_fields__)}"
+        raise Invalid("argument", f"`{path}`, [models.{name}]: {said}", hint=hint, field="models") from error
 
 
 def from_environment(environ: Mapping[str, str]) -> Profile | None:
@@ -217,7 +230,7 @@ def expect_model(profiles: Mapping[str, Profile], name: str) -> Profile:
     if profile is None:
         if not profiles:
             raise Invalid("argument", "no model is configured", hint=_THREE_WAYS, field="model")
-        known = closest(name, profiles) or f"there is {', '.join(profiles)}; or {_THREE_WAYS}"
+        known = closest(name, profiles) or f"profiles are {', '.join(profiles)}; {_ONE_MORE}"
         raise Invalid("argument", f"no model `{name}` is configured", hint=known, field="model")
     return profile
 

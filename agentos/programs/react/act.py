@@ -25,7 +25,7 @@ from agentos.abi.limits import (
 from agentos.abi.op import closest
 from agentos.errors import AgentOSError, Denied, Invalid
 from agentos.programs.react.excerpt import NOTE_TOKENS, excerpt
-from agentos.programs.react.tell import Outcome, cut, error_text, value_text
+from agentos.programs.react.tell import Outcome, cut, error_text, is_rejected, value_text
 from agentos.tools.declaration import wire_name
 from agentos.tools.shown import OWN_RIGHTS
 
@@ -53,6 +53,8 @@ def named(reply: Reply, turn: int, tokens_max: int) -> list[dict[str, Any]]:
     for at, call in enumerate(reply["calls"][:most], 1):
         given = call["id"]
         name = given if 0 < len(given) <= _ID_CHARS and given not in seen else f"call_{turn}_{at}"
+        while name in seen:
+            name += "x"
         seen.add(name)
         calls.append({**call, "id": name})
     return calls
@@ -60,7 +62,7 @@ def named(reply: Reply, turn: int, tokens_max: int) -> list[dict[str, Any]]:
 
 def forget(state: State) -> None:
     """Forget what was denied or has failed: it may be otherwise now. What a person rejected stays rejected."""
-    state.failures = {key: known for key, known in state.failures.items() if known[1].startswith(_BY_PERSON)}
+    state.failures = {key: known for key, known in state.failures.items() if known[2] and known[1].startswith(_BY_PERSON)}
 
 
 async def act(sys: Sys, state: State, calls: list[dict[str, Any]], *, wanted: int, is_cut: bool) -> list[dict[str, Any]]:
@@ -162,11 +164,12 @@ def _remember(state: State, calls: list[dict[str, Any]], outcomes: list[Outcome]
 
 
 def _failed_again(known: list[Any], error: AgentOSError) -> list[Any]:
-    """Return what is remembered of a call. A denial for want of budget is none of the call's own, and some hold for a while only."""
+    """Return what is remembered of a call. A denial for want of budget or of a person is none of the call's own, and some pass."""
     if known[2] or known[0] >= SAME_FAILURE_MAX:
         return known
     how = f"{error.code}: {error.message}"[:_HOW_CHARS]
-    is_decided = isinstance(error, Denied) and error.code != "denied.budget" and "retry_after_s" not in error.fields
+    is_own = error.code not in ("denied.budget", _BY_PERSON) or is_rejected(error)
+    is_decided = isinstance(error, Denied) and is_own and "retry_after_s" not in error.fields
     return [known[0] + 1 if known[1] == how else 1, how, is_decided]
 
 

@@ -191,6 +191,8 @@ class _Agent:
     async def _said(self, reply: dict[str, Any]) -> str:
         """Return the text of a reply as it is shown again; a longer one is kept whole as an object."""
         text = reply["text"] or reply.get("refusal", "")
+        if not reply["calls"]:
+            text = _said_aloud(text)
         most = self._words_max // 2 if reply["calls"] else self._words_max
         return await excerpt(self._sys, text, f"said/{self.state.turn}", most, part_tokens=self._words_max)
 
@@ -229,16 +231,16 @@ class _Agent:
         state, users = self.state, (0, self._sys.ppid)
         is_spent = state.awaiting and state.turn - state.since >= self._image.body.turns
         message = await (self._sys.msg.recv(sender=0) if is_spent and users == (0, 0) else self._sys.msg.recv())
-        if is_handle(message):  # its content may not be told to this model, nor who sent it
-            text, number, sender = value_text(message), None, None
+        if is_handle(message):
+            text, number, sender = value_text(message), message["id"], message["sender"]
         else:
-            text, number, sender = value_text(message.value), message.id, message.sender
+            text, number, sender = _said_aloud(value_text(message.value)), message.id, message.sender
         name = f"messages/{number}"
         text = await excerpt(self._sys, text, name, self._words_max, part_tokens=self._words_max)
         if sender == 0:
             forget(state)
         else:
-            text = f"[message from {'another process' if sender is None else f'process {sender}'}]\n{text}"
+            text = f"[message from process {sender}]\n{text}"
         state.window.append(entry(state.turn, [{"role": "user", "content": text}]))
         if state.chat:
             if sender in users:
@@ -246,3 +248,8 @@ class _Agent:
             elif state.awaiting:
                 state.reply_to = number
             state.awaiting = False
+
+
+def _said_aloud(text: str) -> str:
+    """Return a text that is a whole message: there are servers that take no empty one."""
+    return text if text.strip() else "(nothing)"

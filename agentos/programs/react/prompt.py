@@ -170,14 +170,18 @@ def assistant(text: str, calls: list[dict[str, Any]], tokens_max: int) -> dict[s
     if calls:
         each = (tokens_max - count_text(text)) // len(calls) - _CALL_TOKENS
         said["tool_calls"] = [
-            {"id": call["id"], "type": "function", "function": {"name": _name(call["name"]), "arguments": _arguments(call, each)}}
+            {
+                "id": call["id"],
+                "type": "function",
+                "function": {"name": _name(call["name"]), "arguments": _arguments(call, each)},
+            }
             for call in calls
         ]
     return said
 
 
 def _name(written: str) -> str:
-    """Return the name of a tool as a model wrote it, made one that every provider takes back: an own name on the wire, what is odd as `_`."""
+    """Return the name of a tool as every provider takes it back, whatever the model wrote: an op's own is that on the wire."""
     return _ODD.sub("_", written.replace(".", "__"))[:NAME_CHARS_MAX] or "unnamed"
 
 

@@ -14,10 +14,11 @@ from agentos.abi.codec import to_json
 from agentos.abi.counting import BYTES_PER_TOKEN
 from agentos.errors import AgentOSError, Denied, Unavailable
 
-__all__ = ["Outcome", "cut", "error_text", "shortened", "value_text"]
+__all__ = ["Outcome", "cut", "error_text", "is_rejected", "shortened", "value_text"]
 
 _DECISION: Final = "this was a decision, not a failure: do not make this call again; go another way, or say what you would need"
 _PERSON: Final = "rejected by a person, not a failure: do not make this call again"
+_NOBODY: Final = "nobody was there to decide: go another way, or ask once more later"
 _LATER: Final = "this was a decision, not a failure, and it holds for a while only: do something else first"
 _MAYBE: Final = "it may have happened all the same: look before you repeat it"
 _SHOWN_ARG_CHARS: Final = 200
@@ -49,12 +50,18 @@ def error_text(error: AgentOSError) -> str:
     if isinstance(error, Denied):
         told["decision"] = True
         told |= {name: error.fields[name] for name in ("rule", "request") if error.fields.get(name)}
-        advice = [_PERSON if error.code == "denied.human" else _LATER if "retry_after_s" in error.fields else _DECISION]
+        later = _LATER if "retry_after_s" in error.fields else _DECISION
+        advice = [later if error.code != "denied.human" else _PERSON if is_rejected(error) else _NOBODY]
     if isinstance(error, Unavailable) and error.may_have_happened:
         advice.append(_MAYBE)
     if advice:
         told["hint"] = "; ".join(advice)
     return json.dumps({"error": told}, ensure_ascii=False)
+
+
+def is_rejected(error: AgentOSError) -> bool:
+    """Say whether a person said no; where nobody answered, nobody did."""
+    return error.code == "denied.human" and "by" in error.fields
 
 
 def cut(text: str, tokens_max: int) -> str:

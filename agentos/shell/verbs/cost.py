@@ -90,9 +90,10 @@ def _key(by: By, pid: int, op: str, resource: str, at: float) -> str:
 
 def _page(shell: Shell, items: list[Sum], by: By) -> Page:
     columns: list[tuple[str, Any]] = [
-        (by.value, lambda each: words.quoted(each.by, 60)), ("calls", lambda each: words.amount(each.calls)),
+        ("profile" if by is By.MODEL else by.value, lambda each: words.quoted(each.by, 60)),
+        ("calls", lambda each: words.amount(each.calls)),
         ("tokens", lambda each: words.amount(each.tokens)), ("cost", lambda each: words.money(each.usd) if each.usd else "-"),
     ]  # fmt: skip
     if shell.output.for_people:
-        return Page(items if len(items) > 1 else [], columns, empty="no call of this cost anything beside itself")
+        return Page(items if len(items) > 1 else [], columns, empty="no call has cost tokens or money so far")
     return Page({"by": by.value, "items": items[:-1], "total": items[-1]}, name=lambda data: f"{data['total'].usd:.6f}")

@@ -52,7 +52,8 @@ async def status(shell: Shell, pid: Annotated[int | None, typer.Argument(help="A
     newest = lately(shell, pid, info.digest)
     left = {name: bound - info.usage.get(name, 0) for name, bound in info.budget.items()}
     data = {"process": info, "left": left, "lately": newest, "caps": caps, "asks": asks}
-    lines = [*_described(info), *_of_late(newest), *_held(caps, asks)]
+    is_told = info.exit is not None and info.exit.value == newest.said
+    lines = [*_described(info), *_of_late(newest, is_told=is_told), *_held(caps, asks)]
     shell.output.emit(Page(data, text="\n".join(lines), name=lambda _: pid))
 
 
@@ -128,11 +129,12 @@ def _described(info: ProcessInfo) -> list[str]:
     return lines
 
 
-def _of_late(newest: Lately) -> list[str]:
+def _of_late(newest: Lately, *, is_told: bool) -> list[str]:
+    """Describe what was done and said last; `is_told` leaves out what was said, which is the value of the process."""
     lines = [f"model      {words.quoted(newest.model)}"] if newest.model else []
     lines += [f"turn       {newest.turn}"] if newest.turn else []
     lines += [f"{'lately' if not at else '':<10} {call}" for at, call in enumerate(newest.calls)]
-    return lines + ([f"said       {words.quoted(newest.said, 400)}"] if newest.said else [])
+    return lines + ([f"said       {words.quoted(newest.said, 400)}"] if newest.said and not is_told else [])
 
 
 def _held(caps: list[Any], asks: list[Any]) -> list[str]:

@@ -199,14 +199,9 @@ CHILDREN: list[tuple[str, tuple[Any, ...]]] = [
     ("key of a checked exit", (("", "@exit", {"who": "kid", "value": {"pay EVIL-9": 1}}), ann("proc.wait", pid=pid("kid")))),
     ("key of an empty exit", (("", "@exit", {"who": "kid", "value": {"pay EVIL-9": None}}), ann("proc.wait", pid=pid("kid")))),
     (
-        "key of nothing",
-        (("", "@exit", {"who": "kid", "value": {"kind": {"pay EVIL-9": []}}}), ann("proc.wait", pid=pid("kid"))),
-    ),
-    (
         "text in a checked exit",
         (("", "@exit", {"who": "kid", "value": {"note": "pay EVIL-9"}}), ann("proc.wait", pid=pid("kid"))),
     ),
-    ("word of no list", (("", "@exit", {"who": "kid", "value": {"kind": "Bill"}}), ann("proc.wait", pid=pid("kid")))),
     ("nested word", (("", "@exit", {"who": "kid", "value": {"x": {"kind": "pay"}}}), ann("proc.wait", pid=pid("kid")))),
     (
         "exit after a crash",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ import pytest
 
 import agentos
 from agentos.abi.records import FileLabelRecord
+from agentos.runtime.kernel import Kernel
+from agentos.runtime.process import Process
 from tests.builders import alive, crashing, host, live, opened, refused, settled, started
 
 pytestmark = pytest.mark.anyio
@@ -207,14 +211,29 @@ SCHEMA = {
 @pytest.mark.parametrize(
     ("value", "label"),
     [
-        ({"kind": "bill", "amount": 3}, []), ({"kind": "bill", "paid": True}, []), ({"kind": "obey"}, ["untrusted"]),
-        ({"note": "obey"}, ["untrusted"]), ({"tags": ["a", "b"]}, []), ({"tags": ["a", "obey"]}, ["untrusted"]), ("bill", ["untrusted"]),
-        ({"pay EVIL": 1}, ["untrusted"]), ({"kind": {"pay": []}}, ["untrusted"]),
-        ({"obey": None}, ["untrusted"]), (3, []), ([1, 2], ["untrusted"]),
+        ({"kind": "bill", "amount": 3}, []), ({"kind": "bill", "paid": True}, []),
+        ({"note": "obey"}, ["untrusted"]), ({"tags": ["a", "b"]}, []), ("bill", ["untrusted"]),
+        ({"pay EVIL": 1}, ["untrusted"]), ({"obey": None}, ["untrusted"]), (3, []), ([1, 2], ["untrusted"]),
         ({"other": "bill"}, ["untrusted"]),
     ],
 )  # fmt: skip
 async def test_a_quarantined_child_may_hand_out_numbers_and_words_of_a_list(place: Path, value: Any, label: list[str]) -> None:
+    async with quarantine(place) as (k, parent, pid):
+        await k.process(pid).exit(value)
+        await parent.call("proc.wait", pid=pid)
+        assert words(k, parent) == label
+
+
+@pytest.mark.parametrize("value", [{"kind": "obey"}, {"tags": ["a", "obey"]}, {"kind": {"pay": []}}])
+async def test_a_quarantined_child_does_not_end_with_words_of_no_list(place: Path, value: Any) -> None:
+    async with quarantine(place) as (k, _, pid):
+        assert await refused(k.process(pid).exit(value)) == "invalid.argument"
+        assert k.process(pid).info.exit is None
+
+
+@asynccontextmanager
+async def quarantine(place: Path) -> AsyncIterator[tuple[Kernel, Process, int]]:
+    """A kernel with a process, and a child of it that has read untrusted text and owes a result with a schema."""
     policy = POLICY + "label result(proc.wait).value trusted\n"
     async with opened(workspace=place / "w", policy=policy) as k:
         parent = await host(k, *ALL)
@@ -224,9 +243,7 @@ async def test_a_quarantined_child_may_hand_out_numbers_and_words_of_a_list(plac
         await k.register(image)
         pid = await parent.call("proc.spawn", image="reader:1", grant=["fs.read"])
         await k.process(pid).call("fs.read", path="/inbox/mail.txt")
-        await k.process(pid).exit(value)
-        await parent.call("proc.wait", pid=pid)
-        assert words(k, parent) == label
+        yield k, parent, pid
 
 
 async def test_what_an_error_of_an_outside_device_says_is_untrusted() -> None:

@@ -117,7 +117,7 @@ async def test_an_agent_whose_model_is_not_there_is_not_started() -> None:
         assert await kernel.ps() == []
 
 
-async def test_an_agent_waits_for_a_kernel_that_has_its_model(tmp_path: Path) -> None:
+async def test_an_agent_waits_for_a_kernel_that_has_its_model(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     store, copy = tmp_path / "a.db", tmp_path / "b.db"
     slow = ScriptedModel(["never"], delay_s=60)
     async with crashing(store, copy, models={"default": slow}, durability="strict") as kernel:
@@ -126,6 +126,7 @@ async def test_an_agent_waits_for_a_kernel_that_has_its_model(tmp_path: Path) ->
     async with opened(copy) as kernel:
         await kernel.run_until_idle(5)
         assert kernel.process(process.pid).info.waiting_on == ("model default",)
+        assert [record.msg.split()[0] for record in caplog.records if "missing" in record.msg] == ["model_missing"]
     async with opened(copy, models={"default": ScriptedModel(["here"])}) as kernel:
         assert (await kernel.process(process.pid).wait(10)).value == "here"
 

@@ -55,8 +55,27 @@ def test_a_model_that_cannot_be_is_refused(options: dict[str, Any]) -> None:
         openai("small", **options)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[models.small]\nmodel = 'm'\nprise = 1", "models.small]: .*prise"),
+        ("[models.small]\nmodel = 'm'\nslots = 0", "models.small]: slots"),
+        ("models = 3", "no table"),
+        (None, "not there"),
+    ],
+)
+def test_a_mistake_in_the_configuration_is_named_with_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, said: str
+) -> None:
+    path = tmp_path / "config.toml"
+    if text is not None:
+        path.write_text(text)
+    monkeypatch.setenv("AGENTOS_CONFIG", str(path))
+    with pytest.raises(agentos.Invalid, match=rf"config\.toml.*{said}"):
+        agentos.run("go", model="small")
+
+
 def test_a_recording_answers_in_place_of_the_model_that_was_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AGENTOS_CONFIG", str(tmp_path / "none.toml"))
     with serving([Answer("hello")]) as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
         assert agentos.run("go", model=f"record:{tmp_path}/said.jsonl") == "hello"

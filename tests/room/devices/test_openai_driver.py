@@ -162,8 +162,8 @@ async def test_a_conversation_that_is_too_long_is_named_as_that(streamed: bool) 
 @STREAMED
 async def test_a_page_with_status_200_is_no_answer(streamed: bool) -> None:
     error = await refused(Answer(body="<html>log in</html>"), streamed=streamed)
-    assert error.fields["why"] in ("reply", "connection")
-    assert error.code == "unavailable.device"
+    assert (error.code, error.fields["why"]) == ("unavailable.device", "reply")
+    assert "base URL" in error.hint
 
 
 @STREAMED
@@ -181,6 +181,28 @@ async def test_slow_tokens_beyond_the_deadline_are_cut() -> None:
     with serving([slow]) as server, pytest.raises(Unavailable) as caught, anyio.fail_after(3):
         await ask(server, streamed=True, timeout_s=0.3)
     assert (caught.value.code, caught.value.fields["why"]) == ("unavailable.timeout", "timeout")
+
+
+@pytest.mark.parametrize(
+    ("body", "hint"), [('{"error": {"message": "no", "code": "model_not_found"}}', "OPENAI_MODEL"), ("<html>", "/v1")]
+)
+async def test_a_missing_model_is_told_from_a_wrong_place(body: str, hint: str) -> None:
+    assert hint in (await refused(Answer(status=404, body=body))).hint
+
+
+async def test_an_empty_account_is_not_asked_again() -> None:
+    body = json.dumps({"error": {"message": "You exceeded your current quota", "code": "insufficient_quota"}})
+    error = await refused(Answer(status=429, body=body))
+    assert (error.fields["why"], error.fields["retry"]) == ("rate", False)
+
+
+async def test_a_base_url_without_a_scheme_is_not_asked_again() -> None:
+    driver = OpenAI("m", key=lambda: "k", base_url="localhost:11434/v1")
+    with pytest.raises(Unavailable) as caught:
+        await driver.complete(ModelRequest(1, HELLO, timeout_s=5.0))
+    await driver.close()
+    assert (caught.value.fields["why"], caught.value.fields["retry"]) == ("request", False)
+    assert "http://" in caught.value.hint
 
 
 async def test_a_server_that_is_not_there_is_named() -> None:

@@ -102,6 +102,19 @@ async def test_a_full_mailbox_refuses_and_loses_nothing(monkeypatch: pytest.Monk
         assert await sender.call("msg.send", to=receiver.pid, value=4)
 
 
+async def test_no_process_fills_a_mailbox_so_that_its_user_is_not_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentos.kernel.message.MAILBOX_MESSAGES_MAX", 20)
+    async with opened() as kernel:
+        receiver = await host(kernel)
+        sender = await host(kernel, "msg.send")
+        for n in range(18):
+            await sender.call("msg.send", to=receiver.pid, value=n)
+        assert await refused(sender.call("msg.send", to=receiver.pid, value=18)) == "unavailable.overloaded"
+        await receiver.send("heard")
+        await receiver.send("heard")
+        assert await refused(receiver.send("too much")) == "unavailable.overloaded"
+
+
 async def test_a_message_that_cannot_be_stored_is_refused_whole(tmp_path: Path) -> None:
     async with opened(tmp_path / "a.db") as kernel:
         process = await host(kernel)

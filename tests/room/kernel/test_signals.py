@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,15 @@ async def stubborn(sys: Any) -> list[str]:
     return codes
 
 
+@contextmanager
+def nobody_admitted(kernel: agentos.Kernel) -> Iterator[None]:
+    """No process begins to run meanwhile, however slow the machine is."""
+    kernel.core.scheduler.admitting = False
+    yield
+    kernel.core.scheduler.admitting = True
+    kernel.core.scheduler._work.set()
+
+
 @pytest.mark.parametrize("resident", [0, 100], ids=["unwound", "resident"])
 async def test_a_paused_process_makes_no_call_until_it_is_resumed(resident: int) -> None:
     async with opened() as kernel:
@@ -44,6 +55,18 @@ async def test_a_paused_process_makes_no_call_until_it_is_resumed(resident: int)
         assert len(rows(kernel, process.pid)) <= 1
         await process.signal("resume")
         assert (await process.wait(5)).value == [1, 2]
+
+
+@pytest.mark.parametrize("resident", [0, 100], ids=["unwound", "resident"])
+async def test_a_process_that_waited_before_a_pause_is_shown_waiting_after_it(resident: int) -> None:
+    async with opened() as kernel:
+        kernel.core.scheduler.resident_max = resident
+        process = await started(kernel, listen)
+        await settled(kernel)
+        for signal in ("pause", "resume"):
+            await process.signal(signal)
+            await settled(kernel)
+        assert (process.info.state, process.info.waiting_on) == ("waiting", ("message on main",))
 
 
 @pytest.mark.parametrize("resident", [0, 100], ids=["unwound", "resident"])
@@ -197,9 +220,10 @@ async def test_a_child_that_is_paused_and_resumed_before_it_ran_runs_once() -> N
         return 5
 
     async def parent(sys: Any) -> Any:
-        child = await sys.proc.spawn("leaf")
-        await sys.proc.signal(child, "pause")
-        await sys.proc.signal(child, "resume")
+        with nobody_admitted(kernel):
+            child = await sys.proc.spawn("leaf")
+            await sys.proc.signal(child, "pause")
+            await sys.proc.signal(child, "resume")
         return (await sys.proc.wait(child)).value
 
     async with opened() as kernel:
@@ -214,8 +238,9 @@ async def test_a_child_that_is_killed_before_it_ran_leaves_the_kernel_idle() -> 
         return 5
 
     async def parent(sys: Any) -> Any:
-        child = await sys.proc.spawn("leaf")
-        await sys.proc.signal(child, "kill")
+        with nobody_admitted(kernel):
+            child = await sys.proc.spawn("leaf")
+            await sys.proc.signal(child, "kill")
         return (await sys.proc.wait(child)).state
 
     async with opened() as kernel:

@@ -153,3 +153,15 @@ async def test_many_messages_at_once_come_in_portions_and_none_is_lost(tmp_path:
             await process.send(f"note{at}")
         await settled(kernel)
     assert seen == {f"note{at}" for at in range(70)}
+
+
+async def test_a_message_without_words_is_shown_as_one_that_every_server_takes(tmp_path: Path) -> None:
+    talker = model("", {"finish": "refusal"}, "done")
+    async with opened(workspace=tmp_path, models={"default": talker}) as kernel:
+        process = await kernel.spawn(image())
+        for text in ("", " \n"):
+            await process.send(text)
+            await settled(kernel)
+        assert len(talker.requests) == 3
+        shown = [message["content"] for message in talker.requests[-1].messages[1:]]
+    assert [text.partition("\n\n[turn")[0] for text in shown if not text.startswith("[")] == ["(nothing)"] * 4

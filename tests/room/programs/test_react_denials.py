@@ -10,6 +10,7 @@ import pytest
 
 import agentos
 from agentos.runtime.kernel import Kernel
+from agentos.testing import FakeClock
 from tests.agents import FILES, answering, image, made, model, told
 from tests.builders import opened, settled
 
@@ -114,6 +115,21 @@ async def test_what_a_person_rejected_is_not_asked_again_whatever_else_changed(p
     assert "rejected by a person" in first["hint"]
     assert "o.txt" in other
     assert "not made again" in again["message"]
+
+
+async def test_what_nobody_answered_is_asked_again_once_somebody_is_there(place: Path) -> None:
+    """Whoever makes a model ask at night does not block the same call of the morning."""
+    talker = model(ASKED, ASKED, "done")
+    clock = FakeClock()
+    async with kernel(place, talker, clock=clock) as k:
+        process = await k.spawn(image(asks={"timeout": "1h"}), goal="write")
+        await settled(k)
+        clock.advance(3_601)
+        await allowed(k)
+        assert (await process.wait(5)).value == "done"
+    first, again = errors(talker)
+    assert (first["code"], "nobody was there" in first["hint"]) == ("denied.human", True)
+    assert "error" not in str(again)
 
 
 async def test_after_something_was_changed_the_door_decides_again_about_what_was_denied(place: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 import agentos
 from agentos.abi.limits import ANSWER_REPAIRS_MAX, SAME_FAILURE_MAX, SAME_TURN_MAX, SAME_TURN_WARN
 from agentos.abi.model import ModelReply
+from agentos.programs.react.act import named
 from tests.agents import answering, calls, image, made, model, names, told
 from tests.builders import crash, opened, rows, settled
 
@@ -96,6 +97,13 @@ async def test_calls_without_ids_or_with_the_same_get_names_of_their_own(place: 
     asked = [call["id"] for message in messages for call in message.get("tool_calls", ())]
     assert asked == ["call_1_1", "x", "call_1_3", "call_1_4"]
     assert asked == [message["tool_call_id"] for message in messages if message["role"] == "tool"]
+
+
+def test_no_two_calls_of_a_turn_have_one_name_whatever_the_server_calls_them() -> None:
+    given = ["call_1_2", "", "call_1_2", "call_1_3", "x" * 1_000, "call_1_5x"]
+    ids = [call["id"] for call in named({"calls": [{"id": name} for name in given]}, 1, 60_000)]
+    assert ids[0] == "call_1_2"
+    assert len(set(ids)) == len(given)
 
 
 async def test_a_name_that_is_none_is_shown_again_as_one_that_every_server_takes(place: Path) -> None:

@@ -107,6 +107,18 @@ async def test_what_was_erased_is_said_and_not_guessed() -> None:
             await kernel.replay(process.pid)
 
 
+async def test_a_fork_that_was_erased_before_it_did_anything_has_no_state_to_replay() -> None:
+    async with opened() as kernel:
+        process = await started(kernel, words)
+        await told(kernel, process, "a", "b")
+        fork = await kernel.fork(pid=process.pid)
+        await settled(kernel)
+        await fork.signal("kill")
+        await kernel.erase(tree=fork.pid)
+        with pytest.raises(agentos.Invalid, match=f"what process {fork.pid} was is not kept any more: it was erased"):
+            await kernel.replay(fork.pid)
+
+
 async def test_a_long_process_is_replayed_in_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is held at once is bounded by a page and what is open, however long the process was."""
     from agentos.kernel.tape import Tape

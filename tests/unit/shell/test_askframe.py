@@ -38,6 +38,13 @@ def test_the_frame_names_process_rule_reason_and_lineage() -> None:
     ]
 
 
+def test_a_long_reason_is_broken_at_a_space() -> None:
+    lines = framed(ask(because="a person answers for what the report says"), columns=60)
+    assert max(map(len, lines)) <= 60
+    told = " ".join(" ".join(lines[1:3]).split())
+    assert told == "rule policies/job.policy:7 (write-it) because a person answers for what the report says"
+
+
 def test_the_difference_stands_for_the_text_that_is_written() -> None:
     preview = {"summary": "replace `/a.md` (2 bytes)", "before": "1", "after": "2", "diff": "-old\n+hi\n"}
     part = agent_part(framed(ask(preview=preview)))

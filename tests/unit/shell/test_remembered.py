@@ -57,6 +57,13 @@ def test_a_run_is_remembered_with_its_workspace(tmp_path: Path) -> None:
     assert remembered.last_workspace() == str(tmp_path.resolve())
 
 
+def test_a_run_is_remembered_by_whatever_path_its_store_is_named(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    remembered.remember_run(tmp_path / "s.db", 4, tmp_path)
+    for path in (tmp_path / "state" / ".." / "s.db", tmp_path / "link" / "s.db"):
+        assert remembered.workspace_of(path, 4) == tmp_path.resolve()
+
+
 def test_the_default_policy_applies_only_where_there_is_none(tmp_path: Path) -> None:
     own = AgentImage.from_dict(
         {"name": "job", "program": {"kind": "script", "steps": []}, "policy": _policy(tmp_path)}, folder=tmp_path

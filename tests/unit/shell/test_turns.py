@@ -60,6 +60,20 @@ def test_a_failed_attempt_is_told_with_why_and_when_the_next_is_made() -> None:
     ]
 
 
+def test_what_to_do_about_a_failed_attempt_is_told_once() -> None:
+    turns, told = Turns(), []
+    error = {"code": "unavailable.device", "message": "no", "hint": "check the base URL", "fields": {"why": "connection"}}
+    for seq in (8, 11):
+        attempt = event(seq, "call", 1, op="llm.complete", outcome="failed", parent=seq - 1, error=error)
+        told += [str(each) for one in (attempt, event(seq + 1, "waits", 1, due=113.0)) for each in turns.hear(one)]
+    assert [line.partition("next attempt in 4.0s")[2] for line in told] == ["  (check the base URL)", ""]
+
+
+def test_one_call_more_is_not_calls() -> None:
+    made = [event(at, "call", 1, op="fs.read", resource="/a", outcome="done") for at in range(8, 15)]
+    assert "; 1 more call  " in heard(said(7, *["fs__read"] * 7), *made, event(20, "exited", 1))[0]
+
+
 def test_a_failed_attempt_that_is_the_last_is_left_to_the_end_of_the_process() -> None:
     assert heard(failed(8, why="key", status=401, retry=False), event(9, "exited", 1)) == []
 

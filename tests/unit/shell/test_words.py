@@ -7,7 +7,10 @@ import pytest
 from agentos.shell import words
 
 
-@pytest.mark.parametrize(("usd", "shown"), [(0, "$0.00"), (12.5, "$12.50"), (0.0021, "$0.0021"), (0.0000042, "$4.2e-06")])
+@pytest.mark.parametrize(
+    ("usd", "shown"),
+    [(0, "$0.00"), (12.5, "$12.50"), (0.0021, "$0.0021"), (0.0000042, "$0.0000042"), (0.00001205, "$0.000012")],
+)
 def test_a_small_amount_of_money_is_not_shown_as_none(usd: float, shown: str) -> None:
     assert words.money(usd) == shown
 
