@@ -37,6 +37,7 @@ from agentos.broker.obligation import log_call
 from agentos.broker.offer import still_covered
 from agentos.broker.request import Request
 from agentos.errors import AgentOSError, Denied, Invalid, Unavailable
+from agentos.kernel.budget import used_by
 from agentos.kernel.core import Core
 from agentos.kernel.flow import ProcessFlow
 from agentos.kernel.lifecycle import encodable
@@ -49,6 +50,7 @@ __all__ = ["Door", "error_bytes", "settle_quota"]
 log = logging.getLogger("agentos.broker")
 
 _SEAL: Final = claim_seal()
+_NOT_BY_RULE: Final = frozenset({"denied.budget", "denied.label"})  # the rule that allowed a call did not deny it
 
 
 class Door:
@@ -101,7 +103,7 @@ class Door:
         )  # fmt: skip
         error.seq = process.last_seq = self.core.append(row)
         if not process.ended:
-            process.account.charge({"calls": 1})
+            process.account.charge(used_by(row))
         return error
 
     # --- inside: pure and local ---------------------------------------------------------------------------------------------
@@ -297,7 +299,7 @@ class Door:
         row = call.row("call", "denied" if isinstance(error, Denied) else "failed", core.clock.now())
         core.secrets.scrub_error(error)
         row.code, row.result = error.code, error_bytes(error)
-        row.rule = error.rule or row.rule
+        row.rule = error.rule or ("" if error.code in _NOT_BY_RULE else row.rule)
         error.seq = call.process.last_seq = core.append(row, changes)
         return error
 

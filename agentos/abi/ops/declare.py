@@ -52,7 +52,10 @@ class Family:
             clearance: Strictest level of what may go out through its arguments.
             asks: Why a person is asked about every call.
             slot: Scarce resource that it occupies.
-            late, derived, ids, by_profile: As of `Op`.
+            late: Late attributes with their types.
+            derived: Attributes computed from the arguments.
+            ids: As of `Op`.
+            by_profile: As of `Op`.
             name: The verb, where the stub cannot have its name.
         """
 
@@ -63,19 +66,9 @@ class Family:
                 stub,
                 Effect(effect),
                 templates,
-                sinks=sinks,
-                self_right=self_right,
-                prepare=prepare,
-                late=late,
-                derived=derived,
-                trusted=trusted,
-                untrusted=untrusted,
-                clearance=clearance,
-                asks=asks,
-                slot=slot,
-                ids=ids,
-                by_profile=by_profile,
-            )
+                sinks=sinks, self_right=self_right, prepare=prepare, late=late, derived=derived, trusted=trusted, untrusted=untrusted,
+                clearance=clearance, asks=asks, slot=slot, ids=ids, by_profile=by_profile,
+            )  # fmt: skip
             self.ops.append(op)
             return stub
 

@@ -193,7 +193,7 @@ async def test_the_last_use_is_used_by_one_of_two_calls_that_wait_for_a_slot(tmp
         kernel.core.ops.find("ledger.once").slot = "one"
         process = await host(kernel, "ledger.* uses 2")
         outcomes = await process.calls([("ledger.once", {"value": str(n), "delay_s": 0.01}) for n in range(4)])
-        assert [outcome.ok for outcome in outcomes] == [True, True, False, False]
+        assert sorted(outcome.ok for outcome in outcomes) == [False, False, True, True]
         assert len(ledger.entries) == 2
 
 

@@ -12,7 +12,7 @@ import pytest
 import agentos
 from agentos.runtime.process import Process
 from agentos.testing import Ledger
-from tests.builders import host, opened, rows
+from tests.builders import host, opened, refused, rows
 
 pytestmark = pytest.mark.anyio
 
@@ -126,3 +126,10 @@ async def test_the_chain_of_a_busy_journal_verifies(tmp_path: Path) -> None:
         report = await kernel.verify_audit()
         assert report.ok
         assert report.rows == kernel.core.journal.head
+
+
+async def test_a_denial_for_want_of_budget_names_no_rule_that_allowed_the_call() -> None:
+    async with opened(policy='policy "p" version 1\nallow clock.*\n') as kernel:
+        process = await host(kernel, budget={"calls": 0})
+        assert await refused(process.call("clock.now")) == "denied.budget"
+        assert [entry.rule async for entry in kernel.audit(outcome="denied")] == [""]
