@@ -97,7 +97,7 @@ class Model:
         asked: Every request, as (pid, turn).
         flaws: What was wrong with a request.
         is_closing: Whoever has no words left answers, so that everybody comes to an end.
-        journal: Set by the machine: the rows of one process, as the kernel that is open has them.
+        answered: Of each process, the turns whose answers the machine has found in the journal.
     """
 
     def __init__(self) -> None:
@@ -107,7 +107,7 @@ class Model:
         self.flaws: list[str] = []
         self.is_closing = False
         self.count = 0
-        self.journal: Callable[[int], list[Row]] = lambda pid: []
+        self.answered: dict[int, Counter[int]] = {}
 
     def fresh(self) -> str:
         self.count += 1
@@ -139,7 +139,7 @@ class Model:
         tokens = count_messages(request.messages, request.tools)
         if tokens > CONTEXT_TOKENS:
             self.flaws.append(f"process {request.pid} turn {request.turn}: a prompt of {tokens} tokens")
-        if request.turn in answered(self.journal(request.pid)):
+        if request.turn in self.answered.get(request.pid, ()):
             self.flaws.append(f"process {request.pid} turn {request.turn}: it was answered, and asked for again")
 
 
@@ -149,7 +149,7 @@ def answered(rows: list[Row]) -> Counter[int]:
     for row in rows:
         if row.op == "note.restored":
             found.clear()
-        elif row.op == "llm.complete" and row.outcome == "done":
+        elif row.op == "llm.complete" and row.outcome == "done" and row.result:  # not erased
             found[decode(row.result)["turn"]] += 1
     return found
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter, deque
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from hypothesis.stateful import rule, run_state_machine_as_test
 import agentos
 from agentos.abi.codec import decode
 from agentos.abi.records import Row
+from agentos.abi.values import ProcessInfo
 from agentos.kernel.budget import used_by
 from agentos.runtime.kernel import Kernel
 from agentos.runtime.process import Process
@@ -93,14 +95,24 @@ class AgentsMachine(Lives):
         )  # fmt: skip
         kernel = self._enter(context)
         self.follower = self.portal.call(kernel.core.events.follow) if self.epoch % 3 else None  # then answers come in pieces
-        self.model.journal = lambda pid: self._rows(kernel, pid)
         return kernel
 
-    @staticmethod
-    def _rows(kernel: Kernel, pid: int | None = None) -> list[Row]:
-        with suppress(agentos.Invalid):  # a kernel that is closed while a model answers
-            kernel.core.journal.flush()
-        return rows(kernel, pid, notes=True)
+    def _rows(self) -> list[Row]:
+        async def read() -> list[Row]:
+            self.kernel.core.journal.flush()
+            return rows(self.kernel, notes=True)
+
+        return self.portal.call(read)
+
+    def _remember(self) -> list[Row]:
+        """Let the model know what it was asked and has answered; whatever is in the journal now stays there over a crash."""
+        journal = self._rows()
+        self.model.answered = {pid: answered([row for row in journal if row.pid == pid]) for pid in self.agents}
+        return journal
+
+    def _crash(self) -> None:
+        self._remember()
+        super()._crash()
 
     def _close(self) -> None:
         if self.follower is not None:
@@ -202,6 +214,7 @@ class AgentsMachine(Lives):
     @rule(pick=PICK, is_new=st.booleans(), crash_at_once=st.booleans())
     def restore(self, pick: int, is_new: bool, crash_at_once: bool) -> None:
         if self.points and not self._is_full():
+            self.model.answered.clear()  # it may be asked again what it was asked since
             report = self.do(self.kernel.restore, _one(self.points, pick), mode="new" if is_new else "replace")
             self.taken_back |= set(report.pids.values())
             self.settle(crash_at_once)
@@ -261,9 +274,18 @@ class AgentsMachine(Lives):
 
     def look(self) -> None:
         assert not self.model.flaws, self.model.flaws
-        journal = self._rows(self.kernel)
+        journal = self._remember()
         self._look_at_effects(journal)
         infos = {info.pid: info for info in self.do(self.kernel.ps, all=True)}
+        self._look_at_usage(journal, infos)
+        for pid in self._live():
+            info = infos[pid]
+            assert info.state in ("waiting", "paused", "dormant"), f"{info} is left as it is"
+            assert info.state != "waiting" or info.waiting_on, f"{info} waits for nothing"
+            assert set(self.model.answered[pid].values()) <= {1}, "a turn was answered twice"
+
+    def _look_at_usage(self, journal: list[Row], infos: dict[int, ProcessInfo]) -> None:
+        """Usage is what the journal says; of one that ended before its children it is not known here when it stopped to count theirs."""
         used: Counter[tuple[int, str]] = Counter()
         for row in journal:
             for name, amount in used_by(row).items():
@@ -271,16 +293,11 @@ class AgentsMachine(Lives):
                 while pid in infos:
                     used[pid, name] += amount
                     pid = infos[pid].ppid
-        for pid in self._live():
-            info = infos[pid]
-            assert info.state in ("waiting", "paused", "dormant"), f"{info} is left as it is"
-            assert info.state != "waiting" or info.waiting_on, f"{info} waits for nothing"
-            turns = answered([row for row in journal if row.pid == pid])
-            assert all(count == 1 for count in turns.values()), turns
-        for pid in self.agents:
-            if pid in infos and pid not in self.erased:
-                for name in ("calls", "tokens"):
-                    assert infos[pid].usage.get(name, 0) == used[pid, name], (pid, name, infos[pid].usage, used[pid, name])
+        ended_parents = {info.ppid for info in infos.values()} & {info.pid for info in infos.values() if info.exit}
+        unknown = {above for pid in ended_parents for above in (pid, *_above(infos, pid))}
+        for pid in set(self.agents) & infos.keys() - self.erased - unknown:
+            for name in ("calls", "tokens"):
+                assert infos[pid].usage.get(name, 0) == used[pid, name], (pid, name, infos[pid].usage, used[pid, name])
 
     def _look_at_effects(self, journal: list[Row]) -> None:
         lines = Counter((line["pid"], line["value"]) for line in Ledger.read(self.book) if f"ledger.{line['op']}" in ONCE)
@@ -338,6 +355,11 @@ STATES = ("ready", "running", "waiting", "paused", "dormant")
 
 def _tasks() -> int:
     return len(anyio.get_running_tasks())  # in the loop's thread
+
+
+def _above(infos: dict[int, ProcessInfo], pid: int) -> Iterator[int]:
+    while (pid := infos[pid].ppid) in infos:
+        yield pid
 
 
 def _one(items: list[Any], pick: int) -> Any:

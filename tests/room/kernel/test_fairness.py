@@ -106,18 +106,15 @@ async def test_a_tree_that_computes_without_calls_holds_nobody_back() -> None:
         await started(kernel, counter("busy", counts))
         await started(kernel, counter("second", counts))
         await anyio.sleep(0.1)
-        before, longest = counts["busy"], 0.0
-        deadline = time.perf_counter() + 0.3
-        while time.perf_counter() < deadline:
-            seen, begun = counts["busy"], time.perf_counter()
-            while counts["busy"] == seen:
-                await anyio.lowlevel.checkpoint()
-                assert time.perf_counter() - begun < 1
-            longest = max(longest, time.perf_counter() - begun)
-        rate = (counts["busy"] - before) / 0.3
-    print(f"\nbeside a silent tree: {rate:,.0f} calls/s, longest pause {longest * 1000:.1f} ms")
-    assert longest < 0.1
-    assert rate > 500
+        before, longest = counts["busy"], 0
+        with anyio.fail_after(20):
+            while counts["busy"] < before + 500:
+                seen, others = counts["busy"], counts["second"]
+                while counts["busy"] == seen:
+                    await anyio.lowlevel.checkpoint()
+                longest = max(longest, counts["second"] - others)
+    print(f"\nbeside a silent tree: at most {longest} calls of the other tree between two of one")
+    assert longest < 1_000
 
 
 async def test_the_host_is_served_beside_greedy_trees() -> None:

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 import agentos
+from agentos.kernel.budget import used_by
 from agentos.runtime.kernel import Kernel
 from agentos.testing import FakeClock
 from tests.agents import FILES, answering, image, made, model, told
-from tests.builders import opened, settled
+from tests.builders import opened, rows, settled
 
 pytestmark = pytest.mark.anyio
 POLICY = """policy "desk" version 1
@@ -163,3 +164,15 @@ async def test_when_the_budget_is_used_up_the_process_ends_with_that(place: Path
         ended = await process.wait(5)
     assert (ended.state, ended.error.code) == ("failed", "denied.budget")
     assert ended.error.fields["limit"] == "calls"
+
+
+async def test_what_is_denied_again_without_being_made_costs_no_call_before_and_after_a_reopen(tmp_path: Path) -> None:
+    store, talker = tmp_path / "s.db", model(WRITE, WRITE, WRITE, [("human.ask", {"question": "what now?"})])
+    async with opened(store, models={"default": talker}) as k:
+        process = await k.spawn(image("fs.read /**"), goal="write")
+        await settled(k)
+        used = process.usage["calls"]
+        assert used == sum(used_by(row).get("calls", 0) for row in rows(k, process.pid))
+    async with opened(store, models={"default": talker}) as k:
+        await settled(k)
+        assert k.process(process.pid).usage["calls"] == used

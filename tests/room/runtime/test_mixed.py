@@ -181,7 +181,7 @@ async def test_a_replay_of_an_end_that_was_erased_says_so(work: Path, tmp_path: 
         fork = await kernel.fork(pid=process.pid)
         assert (await fork.wait(5)).value == ["one"], "all that it had left to do was to end"
         await kernel.erase(tree=fork.pid)
-        with pytest.raises(agentos.Invalid, match="ended was erased"):
+        with pytest.raises(agentos.Invalid, match="was erased"):
             await kernel.replay(fork.pid)
         assert (await kernel.replay(process.pid)).ok
 
