@@ -158,8 +158,9 @@ class Place:
     done: list[str] = field(default_factory=list)
 
     def serve(self, kernel: Kernel, *ops: str) -> None:
-        """Serve built-in ops that this kernel has no device for."""
+        """Serve built-in ops that this kernel has no device for, or no model."""
         for op in ops:
+            kernel.broker.door.served.pop(op, None)
             syscall = Syscall(kernel.core.ops.find(op), self._handler(op), meets=frozenset({"sandbox"}))
             kernel.broker.door.serve(syscall)
 
